@@ -1,0 +1,31 @@
+//! witgate: an API gateway whose every policy is a sandboxed WebAssembly component.
+//!
+//! The rooms, in the order a request (and a reader) goes through them. A room uses only rooms
+//! below it; `tests/tidy.rs` holds the arrows. ARCHITECTURE.md tells what each is for.
+
+pub mod cli;
+pub mod server;
+
+pub mod admin;
+pub mod compile;
+pub mod config;
+
+pub mod connection;
+pub mod listener;
+
+pub mod exchange;
+
+pub mod chain;
+pub mod plugin;
+pub mod router;
+pub mod snapshot;
+
+pub mod consumer;
+pub mod state;
+pub mod token;
+pub mod upstream;
+
+pub mod message;
+pub mod telemetry;
+
+pub mod clock;
