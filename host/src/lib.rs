@@ -14,11 +14,11 @@ pub mod connection;
 pub mod listener;
 
 pub mod exchange;
+pub mod snapshot;
 
 pub mod chain;
 pub mod plugin;
 pub mod router;
-pub mod snapshot;
 
 pub mod consumer;
 pub mod state;

@@ -1,1 +1,83 @@
-//! (room: snapshot)
+//! What a configuration became: immutable, shared by all workers, swapped as a whole.
+//!
+//! Made by `compile`, read by `exchange`. Never changes; a reload makes another one. What a worker
+//! needs beside it (connections, instances) is the worker's own and indexed alike.
+
+pub mod cell;
+
+use crate::chain::Chain;
+use crate::consumer::Directory;
+use crate::message::forwarded::Trusted;
+use crate::plugin::Policy;
+use crate::router::Router;
+use crate::telemetry::metric::ApiMetrics;
+use crate::upstream::Upstream;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub struct Snapshot {
+    /// Counts up from 1 with each reload that succeeded.
+    pub generation: u64,
+    pub router: Router,
+    /// By `RouteId`.
+    pub routes: Vec<Route>,
+    /// By slot: `Step::slot`, and the pools of a worker's view.
+    pub policies: Vec<Arc<Policy>>,
+    /// By index: `Route::upstream`, and the pools of a worker's view.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstream_names: HashMap<String, usize>,
+    pub directory: Arc<Directory>,
+    pub trusted: Trusted,
+}
+
+/// Where a request goes, once the router found it.
+pub struct Route {
+    pub api: Arc<str>,
+    pub operation: Option<Arc<str>>,
+    /// `None`: its policies answer.
+    pub upstream: Option<usize>,
+    pub rewrite: Rewrite,
+    pub chain: Arc<Chain>,
+    pub metrics: Arc<ApiMetrics>,
+}
+
+/// What becomes of the API's path prefix on the way to the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    Keep,
+    /// So many bytes of the path give way to `with`, which has no trailing slash.
+    Replace { prefix_bytes: usize, with: Box<str> },
+}
+
+impl Rewrite {
+    /// The path for the upstream; `None` where it stays as it is.
+    pub fn path(&self, path: &str) -> Option<String> {
+        let Rewrite::Replace { prefix_bytes, with } = self else { return None };
+        // A policy may have set another path than the route's; that one is final.
+        let rest = path.get(*prefix_bytes..)?;
+        Some(match (with.is_empty(), rest.is_empty() || rest.starts_with('/')) {
+            (_, false) => return None,
+            (true, true) if rest.is_empty() => "/".to_string(),
+            _ => format!("{with}{rest}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_give_way_on_segment_borders() {
+        let strip = Rewrite::Replace { prefix_bytes: "/api/employee".len(), with: "".into() };
+        assert_eq!(strip.path("/api/employee/7").as_deref(), Some("/7"));
+        assert_eq!(strip.path("/api/employee").as_deref(), Some("/"));
+        assert_eq!(strip.path("/x"), None);
+        let replace = Rewrite::Replace { prefix_bytes: "/api".len(), with: "/v2".into() };
+        assert_eq!(replace.path("/api/a").as_deref(), Some("/v2/a"));
+        assert_eq!(replace.path("/api").as_deref(), Some("/v2"));
+        let root = Rewrite::Replace { prefix_bytes: 0, with: "/v2".into() };
+        assert_eq!(root.path("/a").as_deref(), Some("/v2/a"));
+        assert_eq!(Rewrite::Keep.path("/a"), None);
+    }
+}
