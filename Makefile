@@ -1,0 +1,78 @@
+# What people do with a clone of witgate. Every target installs what it misses and says so.
+#
+#   make run     the gateway in front of two airline services, with a dozen commands to try
+#   make test    all that must pass before a change goes in
+#
+# Needs rustup's stable Rust (1.95 or later) and, on a bare Debian, apt for a C compiler and curl.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.PHONY: help run test fmt lint docs unit audit bench wasm-target build clean-demo
+
+# rustup installs here; a fresh shell may not have it on its PATH yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Where the demo listens. Anything on make's command line reaches start.sh.
+export PORT ?= 8080
+export TLS_PORT ?= 8443
+export ADMIN_PORT ?= 9901
+export EMPLOYEES_PORT ?= 9001
+export FLIGHTS_PORT ?= 9002
+
+CARGO := cargo
+# The SDK's library is called `witgate`, as policies shall write it, and so is the gateway's: each
+# gets a documentation tree of its own.
+SDK := witgate-plugin-sdk
+
+help: ## show this list
+	@printf 'usage: make TARGET [PORT=8080 TLS_PORT=8443 ADMIN_PORT=9901 EMPLOYEES_PORT=9001 FLIGHTS_PORT=9002]\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build the gateway and start the airline demo (Ctrl-C ends it)
+	@exec examples/airline/start.sh
+
+build: wasm-target ## build the release binary: target/release/witgate
+	@tools/require.sh gcc
+	$(CARGO) build --release --locked -p witgate
+
+# Clippy first, then rustdoc: both need the dependencies' metadata only, and share it. The tests
+# come last, with the dependencies' code.
+test: fmt lint docs unit ## formatting, clippy, documentation, unit, end-to-end and doc tests
+	@echo "make test: all passed"
+
+fmt:
+	@echo "== formatting"
+	$(CARGO) fmt --all --check
+
+lint: wasm-target
+	@tools/require.sh gcc
+	echo "== clippy, warnings are errors"
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs: wasm-target
+	@tools/require.sh gcc
+	echo "== documentation, warnings are errors"
+	export RUSTDOCFLAGS="-D warnings"
+	$(CARGO) doc --workspace --exclude $(SDK) --no-deps --locked
+	$(CARGO) doc -p $(SDK) --no-deps --locked --target-dir $${CARGO_TARGET_DIR:-target}/sdk-doc
+
+unit: wasm-target
+	@tools/require.sh gcc curl
+	echo "== unit, end-to-end and doc tests"
+	$(CARGO) test --workspace --locked
+
+audit: ## licences, sources and duplicates of all dependencies (cargo deny)
+	@tools/cargo-tool.sh cargo-deny 0.20.2
+	$(CARGO) deny --all-features --locked check bans licenses sources
+	tools/no-second-crypto.sh
+
+bench: wasm-target ## micro-benchmarks: hook, chain, router, reload (criterion)
+	@tools/require.sh gcc
+	$(CARGO) bench --locked -p witgate --bench micro
+
+wasm-target: ## install the Rust target that policies are compiled for
+	@tools/wasm-target.sh
+
+clean-demo: ## remove what the demo made: certificate, keys, policy, state
+	rm -rf target/airline
