@@ -30,16 +30,27 @@ use tokio::time::{sleep, timeout};
 
 /// More wait in the kernel's queue until one of these is done.
 const CONNECTIONS_MAX: usize = 64;
-/// From accepting until the head has arrived.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// From accepting until the answer is written; a reload compiles plugins and takes longest.
-const CONNECTION_TIME: Duration = Duration::from_secs(120);
-/// For answers under way when the gateway stops.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+const TIMES: Times = Times {
+    head: Duration::from_secs(5),
+    // A reload compiles plugins and takes longest.
+    connection: Duration::from_secs(120),
+    drain: Duration::from_secs(2),
+};
 /// After an accept that failed for want of descriptors, which does not mend at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
+
+/// How long what may take; tests have shorter ones.
+#[derive(Clone, Copy)]
+struct Times {
+    /// From accepting until the head has arrived.
+    head: Duration,
+    /// From accepting until the answer is written.
+    connection: Duration,
+    /// For answers under way when the gateway stops.
+    drain: Duration,
+}
 
 /// Whether the gateway takes traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +99,16 @@ pub async fn serve(
     source: Arc<dyn Source>,
     shutdown: impl Future<Output = ()>,
 ) {
+    serve_within(TIMES, listener, settings, source, shutdown).await;
+}
+
+async fn serve_within(
+    times: Times,
+    listener: TcpListener,
+    settings: Settings,
+    source: Arc<dyn Source>,
+    shutdown: impl Future<Output = ()>,
+) {
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     if !loopback && settings.token.is_none() {
         tracing::warn!("admin is open to the network and has no token: it answers health checks only");
@@ -106,7 +127,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, permit)) => {
-                connections.spawn(connection(stream, routes.clone(), stopping.clone(), permit));
+                connections.spawn(connection(times, stream, routes.clone(), stopping.clone(), permit));
             }
             Err(error) => {
                 if let Some(suppressed) = failures.admit(Duration::from_nanos(clock.monotonic_nanos())) {
@@ -119,7 +140,7 @@ pub async fn serve(
     drop(listener);
     drop(stop);
     // What is not done by then is dropped with the set.
-    let _ = timeout(DRAIN_TIME, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(times.drain, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// Dropping it loses no connection: a permit is taken before one is accepted.
@@ -134,6 +155,7 @@ async fn accept(
 
 /// One request, one answer: scrapers and people come seldom, and nobody can hold a connection.
 async fn connection(
+    times: Times,
     stream: TcpStream,
     routes: Arc<Routes>,
     mut stopping: watch::Receiver<()>,
@@ -146,7 +168,7 @@ async fn connection(
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
+            .header_read_timeout(times.head)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
             .keep_alive(false)
@@ -161,7 +183,7 @@ async fn connection(
         serving.as_mut().await
     };
     // The client's failures are its own, and those of an admin's client are not worth a line.
-    if let Ok(Err(error)) = timeout(CONNECTION_TIME, serve).await {
+    if let Ok(Err(error)) = timeout(times.connection, serve).await {
         tracing::debug!(%error, "admin connection failed");
     }
 }

@@ -9,6 +9,8 @@ mod line;
 mod writer;
 
 use crate::telemetry::metric::Counter;
+use crate::telemetry::reason::Reason;
+use line::Stamp;
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
@@ -17,9 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
-
-use crate::telemetry::reason::Reason;
-use line::Stamp;
 use writer::{Batch, Message, Shared, Sink};
 
 /// A buffer goes to the writer when it holds this much: one `write` for about a hundred lines.
@@ -206,15 +205,11 @@ impl WorkerLog {
             lines: std::mem::take(&mut state.lines),
             back: Some(state.back.clone()),
         };
-        let (TrySendError::Full(Message::Batch(mut batch))
-        | TrySendError::Disconnected(Message::Batch(mut batch))) =
-            (match self.sender.try_send(Message::Batch(batch)) {
-                Ok(()) => return,
-                Err(refused) => refused,
-            })
-        else {
-            return;
+        let refused = match self.sender.try_send(Message::Batch(batch)) {
+            Ok(()) => return,
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => message,
         };
+        let Message::Batch(mut batch) = refused else { return };
         if batch.bytes.len() >= BUFFER_BYTES {
             self.shared.metrics.dropped.add(u64::from(batch.lines));
             batch.bytes.clear();

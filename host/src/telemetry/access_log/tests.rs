@@ -224,17 +224,27 @@ impl Sink for Scripted {
     }
 }
 
-fn scripted() -> (AccessLog, SyncSender<io::Result<()>>, Receiver<()>, Arc<Mutex<Vec<u8>>>) {
+/// A log that writes to a `Scripted`, and the other ends of that.
+struct Script {
+    log: AccessLog,
+    answer: SyncSender<io::Result<()>>,
+    /// Told when a write begins.
+    writing: Receiver<()>,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+fn scripted() -> Script {
     let (answer, answers) = sync_channel(8);
     let (entered, writing) = sync_channel(1);
     let written = Arc::new(Mutex::new(Vec::new()));
     let sink = Scripted { answers, entered, written: written.clone() };
-    (AccessLog::start(Box::new(sink), metrics()).unwrap(), answer, writing, written)
+    let log = AccessLog::start(Box::new(sink), metrics()).unwrap();
+    Script { log, answer, writing, written }
 }
 
 #[test]
 fn a_stuck_destination_costs_lines_and_nothing_else() {
-    let (log, answer, writing, written) = scripted();
+    let Script { log, answer, writing, written } = scripted();
     let worker = log.worker();
     worker.write(&entry());
     worker.flush();
@@ -256,7 +266,7 @@ fn a_stuck_destination_costs_lines_and_nothing_else() {
 
 #[test]
 fn a_failed_write_tears_one_line_only() {
-    let (log, answer, _writing, written) = scripted();
+    let Script { log, answer, written, .. } = scripted();
     let worker = log.worker();
     answer.send(Err(io::Error::other("disk full"))).unwrap();
     for _ in 0..2 {
