@@ -137,19 +137,18 @@ async fn buffered(
         Err(failure) => Err(failure),
     };
     let mut replaced = None;
-    let judged = verdict.and_then(|verdict| match verdict {
-        BodyVerdict::Proceed => Ok((Outcome::Proceed, None)),
-        BodyVerdict::Respond(reply) => Ok((Outcome::Respond, Some(reply))),
-        BodyVerdict::Replace((bytes, edits)) => {
-            match edit::permit(edits, &plan.writes, direction == Direction::Response) {
-                Ok(permitted) => {
-                    edit::apply(permitted, subject, index);
-                    replaced = Some(Bytes::from(bytes));
-                    Ok((Outcome::Amend, None))
-                }
-                Err(why) => Err(Lease::blame(pool, Failure::Return(why))),
-            }
-        }
+    let judged = verdict.and_then(|verdict| {
+        let (edits, bytes) = match verdict {
+            BodyVerdict::Proceed => return Ok((Outcome::Proceed, None)),
+            BodyVerdict::Respond(reply) => return Ok((Outcome::Respond, Some(reply))),
+            BodyVerdict::Amend(edits) => (edits, None),
+            BodyVerdict::Replace((bytes, edits)) => (edits, Some(bytes)),
+        };
+        let permitted = edit::permit(edits, &plan.writes, direction == Direction::Response)
+            .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
+        edit::apply(permitted, subject, index);
+        replaced = bytes.map(Bytes::from);
+        Ok((Outcome::Amend, None))
     });
     let hook = match direction {
         Direction::Request => Hook::RequestBody,

@@ -73,6 +73,8 @@ pub struct Chain {
     pub request_bodies: bool,
     pub response_bodies: bool,
     pub logs: bool,
+    /// Whether any step's imports need the exchange's facts.
+    pub lends: bool,
 }
 
 impl Chain {
@@ -82,6 +84,7 @@ impl Chain {
             request_bodies: any(|plan| plan.request_body != BodyStep::Pass),
             response_bodies: any(|plan| plan.response_body != BodyStep::Pass),
             logs: any(|plan| plan.log.is_some()),
+            lends: steps.iter().any(|step| step.policy.wants_facts()),
             steps: steps.into(),
         }
     }

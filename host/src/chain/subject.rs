@@ -7,6 +7,7 @@ use crate::consumer::Identity;
 use crate::message::forwarded::Client;
 use crate::message::id::RequestId;
 use crate::message::peer::Peer;
+use crate::message::problem::Dialect;
 use crate::plugin::{Facts, Lease};
 use crate::router::Params;
 use crate::token::Claims;
@@ -39,7 +40,11 @@ pub struct Subject {
     pub identity: Option<Identity>,
     /// Of the token that a policy verified last.
     pub claims: Option<Arc<Claims>>,
-    /// Values of the path template, as ranges of `routed`.
+    /// How the gateway's own problems are told to this client.
+    pub dialect: Dialect,
+    /// Names of the path template's parameters.
+    pub parameters: Arc<[Box<str>]>,
+    /// Their values, as ranges of `routed`.
     pub params: Params,
     /// The path that the router matched, which edits do not change.
     pub routed: PathAndQuery,
@@ -102,6 +107,12 @@ impl Subject {
             Some(response) => &mut response.headers,
             None => &mut self.headers,
         }
+    }
+
+    /// The value of a parameter of the path template.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let index = self.parameters.iter().position(|known| **known == *name)?;
+        self.params.get(self.routed.path(), index)
     }
 
     /// Takes over what a guest found out by its imports while it had `facts`.

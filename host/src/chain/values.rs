@@ -69,7 +69,7 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
         Read::Operation => subject.operation.as_deref().map(Cow::Borrowed),
         Read::Consumer => subject.consumer().map(|name| Cow::Borrowed(&**name)),
         Read::Product => subject.product().map(|name| Cow::Borrowed(&**name)),
-        Read::Parameter(name) => subject.params.get(name, subject.routed.path()).map(Cow::Borrowed),
+        Read::Parameter(name) => subject.parameter(name).map(Cow::Borrowed),
         Read::QueryValue(name) => match subject.target.query() {
             Some(query) => query_value(query, name)?.map(|lookup| lookup.value),
             None => None,

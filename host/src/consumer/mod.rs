@@ -49,7 +49,7 @@ pub struct Subscription {
 }
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub consumer: Arc<str>,
     pub product: Option<Arc<str>>,

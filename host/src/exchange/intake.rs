@@ -35,7 +35,7 @@ pub struct Intake {
     pub subject: Subject,
     pub body: Body,
     /// Index into the snapshot's routes.
-    pub route: Option<usize>,
+    pub route: usize,
     pub upgrade: Option<Upgrade>,
     pub counted: Rc<Counted>,
 }
@@ -52,29 +52,27 @@ pub struct Refused {
     /// For 405.
     pub allow: Option<HeaderValue>,
     pub dialect: Dialect,
-}
-
-impl Refused {
-    pub fn of(reason: Reason) -> Refused {
-        Refused { reason, allow: None, dialect: Dialect::Http }
-    }
+    /// As received.
+    pub path: String,
 }
 
 pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> Result<Intake, Refused> {
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
-    let refuse = |reason| Refused { reason, allow: None, dialect };
+    let refuse = |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
     if peer.tls.as_ref().is_some_and(|tls| misdirected(tls, &parts)) {
-        return Err(refuse(Reason::Misdirected));
+        return Err(refuse(Reason::Misdirected, &parts));
     }
-    let target = target(&parts).map_err(refuse)?;
-    let received = receive_request(&mut parts.headers).map_err(|_| refuse(Reason::RepeatedHeader))?;
+    let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
+    let Ok(received) = receive_request(&mut parts.headers) else {
+        return Err(refuse(Reason::RepeatedHeader, &parts));
+    };
     if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes) {
-        return Err(refuse(Reason::BodyTooLarge));
+        return Err(refuse(Reason::BodyTooLarge, &parts));
     }
     let view = inlet.worker.view();
-    let authority = authority(&parts).map_err(refuse)?;
+    let authority = authority(&parts).map_err(|reason| refuse(reason, &parts))?;
     let host = authority.as_ref().and_then(|authority| authority.to_str().ok());
     let client = peer.forwarded.client(&parts.headers, host, &view.snapshot.trusted);
     if !client.peer_trusted {
@@ -86,9 +84,9 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let (route, params) = match found {
         Found::Route { route: RouteId(id), params } => (id as usize, params),
         Found::MethodNotAllowed { allow } => {
-            return Err(Refused { allow: Some(allow.clone()), ..refuse(Reason::MethodNotAllowed) });
+            return Err(Refused { allow: Some(allow.clone()), ..refuse(Reason::MethodNotAllowed, &parts) });
         }
-        Found::NotFound => return Err(refuse(Reason::NoRoute)),
+        Found::NotFound => return Err(refuse(Reason::NoRoute, &parts)),
     };
     let matched = &view.snapshot.routes[route];
     let (body, counted) = count(incoming, inlet.body_bytes);
@@ -118,7 +116,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         end: None,
     };
     let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
-    Ok(Intake { subject, body, route: Some(route), upgrade, counted, view })
+    Ok(Intake { subject, body, route, upgrade, counted, view })
 }
 
 /// The one normal form of the request's path, with its query.

@@ -34,7 +34,7 @@ use intake::Intake;
 use outcome::{Answered, Outcome};
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Answers the requests of one listener on one worker.
 #[derive(Clone)]
@@ -71,15 +71,13 @@ impl connection::Service for Exchange {
 /// Dropping the future (the client went away) drops the upstream call and destroys the instance
 /// at work; the account tells that nobody waited for the answer.
 async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
-    let account = Account::open(&inlet, &peer, &request);
+    let mut account = Account::open(&inlet, &peer, &request);
     let Intake { view, mut subject, body, route, upgrade, counted } = match intake::take(&inlet, &peer, request) {
         Ok(intake) => intake,
         Err(refused) => return account.refuse(refused),
     };
-    let Some(route) = route.map(|id| &view.snapshot.routes[id]) else {
-        return account.refuse(intake::Refused::of(Reason::NoRoute));
-    };
-    let mut account = account.admit(&view, route, counted);
+    account.admit(&view, route, counted);
+    let route = &view.snapshot.routes[route];
     let story = tell(&inlet, &view, route, &mut subject, body, upgrade, &mut account);
     let outcome = match inlet.request {
         Duration::ZERO => story.await,
@@ -100,7 +98,7 @@ async fn tell(
     subject: &mut Subject,
     body: Body,
     upgrade: Option<intake::Upgrade>,
-    account: &mut Account<'_>,
+    account: &mut Account,
 ) -> Outcome {
     let mut passed = 0;
     let forth = async {
@@ -123,7 +121,7 @@ async fn send(
     subject: &mut Subject,
     body: Body,
     upgrade: Option<intake::Upgrade>,
-    account: &mut Account<'_>,
+    account: &mut Account,
 ) -> Outcome {
     let chosen = match &subject.upstream {
         Some(name) => view.snapshot.upstream_names.get(name).copied(),
@@ -134,8 +132,9 @@ async fn send(
     };
     let request = outbound(route, subject, body, upgrade.as_ref());
     let mut call = Call { upgrade: upgrade.is_some(), ..Call::default() };
+    let asked = Instant::now();
     let sent = pool.send(request, &mut call).await;
-    account.called(&call);
+    account.called(asked.elapsed());
     match sent {
         Ok(response) => {
             let (mut parts, body) = response.into_parts();
@@ -168,7 +167,7 @@ async fn back(
     subject: &mut Subject,
     mut outcome: Outcome,
     mut passed: usize,
-    account: &mut Account<'_>,
+    account: &mut Account,
 ) -> Outcome {
     let switched = subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
     let steps = passed;
@@ -191,7 +190,7 @@ fn stopped(
     route: &Route,
     subject: &mut Subject,
     stop: Stop,
-    account: &Account<'_>,
+    account: &Account,
     responding: bool,
 ) -> Outcome {
     let policy = |step: usize| route.chain.steps[step].policy.label().clone();

@@ -15,6 +15,20 @@ pub enum Answered {
     Upstream,
     Policy(Arc<str>),
     Gateway,
+    /// Nobody did: the client went away first.
+    Client,
+}
+
+impl Answered {
+    /// `policy NAME`, or the word for who it was.
+    pub fn label(&self) -> Arc<str> {
+        match self {
+            Answered::Upstream => "upstream".into(),
+            Answered::Policy(name) => format!("policy {name}").into(),
+            Answered::Gateway => "gateway".into(),
+            Answered::Client => "client".into(),
+        }
+    }
 }
 
 pub struct Outcome {
@@ -41,9 +55,4 @@ impl Outcome {
         subject.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
         self
     }
-}
-
-/// How problems are told to whoever sent these headers.
-pub fn dialect(headers: &http::HeaderMap) -> Dialect {
-    Dialect::of(headers)
 }

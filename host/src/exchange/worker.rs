@@ -6,13 +6,15 @@
 use super::view::View;
 use crate::chain::log;
 use crate::clock::Clock;
+use crate::consumer::Identity;
 use crate::message::id::{RequestId, RequestIds};
 use crate::plugin::facts::FETCHES_MAX;
 use crate::plugin::{Facts, FetchJob, FetchPort, Pool};
 use crate::snapshot::cell::{SnapshotCell, SnapshotReader};
 use crate::telemetry::access_log::WorkerLog;
-use crate::telemetry::metric::Metrics;
+use crate::telemetry::metric::{ApiMetrics, ConsumerMetrics, Metrics};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,9 @@ use tokio::sync::{mpsc, watch};
 /// How often log policies are handed what waits for them.
 const LOG_PERIOD: Duration = Duration::from_millis(100);
 
+/// Consumers whose counts a worker remembers; the registry has a bound of its own.
+const CONSUMERS_MAX: usize = 10_000;
+
 pub struct Worker {
     /// From 0.
     pub index: usize,
@@ -28,6 +33,9 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     pub access_log: Option<WorkerLog>,
     pub port: FetchPort,
+    /// What no API can be charged with.
+    pub unrouted: Arc<ApiMetrics>,
+    consumers: RefCell<HashMap<Identity, Arc<ConsumerMetrics>>>,
     reader: RefCell<SnapshotReader>,
     view: RefCell<Rc<View>>,
     ids: RefCell<RequestIds>,
@@ -46,12 +54,15 @@ impl Worker {
     ) -> Rc<Worker> {
         let (port, jobs) = mpsc::unbounded_channel();
         let view = Rc::new(View::new(cell.load(), None, &clock));
+        let unrouted = metrics.api("");
         let worker = Rc::new(Worker {
             index,
             clock,
             metrics,
             access_log,
             port: FetchPort(port),
+            unrouted,
+            consumers: RefCell::default(),
             reader: RefCell::new(cell.reader()),
             view: RefCell::new(view),
             ids: RefCell::default(),
@@ -79,6 +90,20 @@ impl Worker {
 
     pub fn draw_id(&self) -> RequestId {
         self.ids.borrow_mut().draw()
+    }
+
+    /// The counts of a consumer, looked up once.
+    pub fn consumer(&self, identity: &Identity) -> Arc<ConsumerMetrics> {
+        let mut consumers = self.consumers.borrow_mut();
+        if let Some(metrics) = consumers.get(identity) {
+            return metrics.clone();
+        }
+        let metrics = self.metrics.consumer(&identity.consumer, identity.product.as_deref().unwrap_or(""));
+        if consumers.len() >= CONSUMERS_MAX {
+            consumers.clear();
+        }
+        consumers.insert(identity.clone(), metrics.clone());
+        metrics
     }
 
     /// What a guest is lent outside an exchange.

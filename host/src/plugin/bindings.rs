@@ -69,6 +69,8 @@ pub enum Verdict {
 pub enum BodyVerdict {
     #[component(name = "proceed")]
     Proceed,
+    #[component(name = "amend")]
+    Amend(Vec<Edit>),
     #[component(name = "replace")]
     Replace((Vec<u8>, Vec<Edit>)),
     #[component(name = "respond")]

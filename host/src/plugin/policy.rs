@@ -12,7 +12,7 @@ use super::load::Plugin;
 use super::plan::{OnError, Plan};
 use super::quarantine::Quarantine;
 use crate::clock::Clock;
-use crate::state::{Buckets, Counters, Limiters};
+use crate::state::{Buckets, Limiters};
 use crate::telemetry::metric::{Metrics, PolicyMetrics};
 use crate::token::KeySets;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,6 @@ pub struct Services {
     pub clock: Clock,
     pub buckets: Buckets,
     pub limiters: Limiters,
-    pub counters: Arc<Counters>,
     pub keys: KeySets,
     pub metrics: Arc<Metrics>,
 }
@@ -105,7 +104,7 @@ impl Policy {
     pub fn configure(plugin: Arc<Plugin>, settings: Settings, services: Arc<Services>) -> Result<Policy, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let about = Arc::new(About { label: settings.label.clone(), grants: settings.grants.clone() });
-        let metrics = services.metrics.policy(&settings.label, plugin.name());
+        let metrics = services.metrics.policy(&settings.label);
         let mut policy = Policy {
             about,
             plugin,

@@ -34,6 +34,8 @@ pub struct Snapshot {
 pub struct Route {
     pub api: Arc<str>,
     pub operation: Option<Arc<str>>,
+    /// Names of the path template's parameters, in order.
+    pub parameters: Arc<[Box<str>]>,
     /// `None`: its policies answer.
     pub upstream: Option<usize>,
     pub rewrite: Rewrite,

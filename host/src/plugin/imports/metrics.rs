@@ -3,7 +3,7 @@
 use super::{ONLY_IN_CONFIGURE, keep};
 use crate::plugin::bindings::witgate::policy::metrics::{Host, Kind};
 use crate::plugin::guest::Guest;
-use crate::telemetry::metric::GuestMetricKind;
+use crate::telemetry::metric::GuestKind;
 
 impl Host for Guest {
     fn define(&mut self, kind: Kind, name: String, labels: Vec<(String, String)>) -> Result<u32, String> {
@@ -11,9 +11,9 @@ impl Host for Guest {
             return Err(ONLY_IN_CONFIGURE.into());
         }
         let kind = match kind {
-            Kind::Counter => GuestMetricKind::Counter,
-            Kind::Gauge => GuestMetricKind::Gauge,
-            Kind::Histogram => GuestMetricKind::Histogram,
+            Kind::Counter => GuestKind::Counter,
+            Kind::Gauge => GuestKind::Gauge,
+            Kind::Histogram => GuestKind::Histogram,
         };
         let metric = self.services.metrics.guest(&self.about.label, kind, &name, &labels)?;
         keep(&mut self.metrics, metric)

@@ -23,14 +23,14 @@ impl HostBucket for Guest {
         if !self.about.grants.buckets.contains(&name) {
             return Err(format!("bucket `{name}` is not granted: `allow: {{ buckets: [{name}] }}` does"));
         }
-        let bucket = self.services.buckets.open(&name);
+        let bucket = self.services.buckets.open(&name)?;
         keep(&mut self.buckets, bucket).map(Resource::new_own)
     }
     fn get(&mut self, this: Resource<Bucket>, key: String) -> Option<Vec<u8>> {
         self.bucket(&this)?.get(&key)
     }
     fn set(&mut self, this: Resource<Bucket>, key: String, value: Vec<u8>, ttl_millis: u32) -> bool {
-        self.bucket(&this).is_some_and(|bucket| bucket.set(&key, value, ttl(ttl_millis)))
+        self.bucket(&this).is_some_and(|bucket| bucket.set(&key, &value, ttl(ttl_millis)))
     }
     fn remove(&mut self, this: Resource<Bucket>, key: String) {
         if let Some(bucket) = self.bucket(&this) {
@@ -49,7 +49,7 @@ impl HostBucket for Guest {
         ttl_millis: u32,
     ) -> bool {
         self.bucket(&this)
-            .is_some_and(|bucket| bucket.compare_and_set(&key, expected.as_deref(), value, ttl(ttl_millis)))
+            .is_some_and(|bucket| bucket.compare_and_set(&key, expected.as_deref(), &value, ttl(ttl_millis)))
     }
     fn drop(&mut self, _this: Resource<Bucket>) -> Result<()> {
         Ok(())
