@@ -14,9 +14,21 @@ use std::borrow::Cow;
 
 use super::query::NotUtf8;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Fields that end at this hop, whether `Connection` names them or not; `hop_bit` has them in the
+/// same order.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    TE,
+    UPGRADE,
+    TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
+];
+const CONNECTION_BIT: u16 = 1 << 0;
+const TE_BIT: u16 = 1 << 1;
 
 /// Names that a request may carry once: two lines of them are read differently by different
 /// servers.
@@ -62,15 +74,15 @@ pub fn receive_request(headers: &mut HeaderMap) -> Result<Received, HeaderName> 
         return Err(name);
     }
     let mut received = Received::default();
-    let (mut ends_here, mut underscored) = (false, false);
+    let (mut hop, mut underscored) = (0, false);
     for name in headers.keys() {
         let name = name.as_str();
-        ends_here |= is_hop_by_hop(name);
+        hop |= hop_bit(name);
         underscored |= name.as_bytes().contains(&b'_');
     }
-    if ends_here {
+    if hop != 0 {
         received.upgrade = upgrade_of(headers);
-        remove_hop_by_hop(headers);
+        remove_hop_by_hop(headers, hop);
     }
     if underscored {
         received.underscored = remove_underscored(headers);
@@ -80,11 +92,12 @@ pub fn receive_request(headers: &mut HeaderMap) -> Result<Received, HeaderName> 
 
 /// Removes from an upstream's response what ends at this hop; gives the protocol of a 101.
 pub fn receive_response(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+    let hop = headers.keys().fold(0, |hop, name| hop | hop_bit(name.as_str()));
+    if hop == 0 {
         return None;
     }
     let upgrade = upgrade_of(headers);
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers, hop);
     upgrade
 }
 
@@ -101,40 +114,30 @@ pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
         .then(|| protocol.clone())
 }
 
-/// Removes the fields that end at this hop, and those that `Connection` names unless they are
-/// protected.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        // At most a request's head full; mostly `close`, `keep-alive` or `upgrade`, which name
-        // no field that is there.
+/// Removes the fields that end at this hop, of which those in `hop` are there, and those that
+/// `Connection` names unless they are protected.
+fn remove_hop_by_hop(headers: &mut HeaderMap, hop: u16) {
+    if hop & CONNECTION_BIT != 0 {
+        // At most a head full; mostly `close`, `keep-alive` or `upgrade`, which are no fields or
+        // go anyway.
         let nominated: SmallVec<[HeaderName; 4]> = connection_options(headers)
             .filter(|option| !is_common_option(option))
             .filter_map(|option| HeaderName::from_bytes(option).ok())
             .filter(|name| !is_protected(name.as_str()))
             .collect();
         for name in nominated {
-            // Repeated in `Connection`, it is gone already.
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    if headers.contains_key(TE) {
-        let trailers = list_items(headers, &TE).any(|item| item.eq_ignore_ascii_case(b"trailers"));
-        headers.remove(TE);
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+    let trailers =
+        hop & TE_BIT != 0 && list_items(headers, &TE).any(|item| item.eq_ignore_ascii_case(b"trailers"));
+    for (index, name) in HOP_BY_HOP.iter().enumerate() {
+        if hop & 1 << index != 0 {
+            headers.remove(name);
         }
     }
-    for name in [
-        TRANSFER_ENCODING,
-        UPGRADE,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        HTTP2_SETTINGS,
-    ] {
-        headers.remove(name);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -151,7 +154,7 @@ pub fn remove_underscored(headers: &mut HeaderMap) -> usize {
 /// Whether a field frames the message or belongs to the connection, so that no policy may touch
 /// it.
 pub fn is_framing(name: &HeaderName) -> bool {
-    is_hop_by_hop(name.as_str()) || matches!(name.as_str(), "content-length" | "host" | "trailer")
+    hop_bit(name.as_str()) != 0 || matches!(name.as_str(), "content-length" | "host" | "trailer")
 }
 
 /// All lines of a field as one text: borrowed if there is one; `cookie` crumbs joined with `; `
@@ -177,7 +180,7 @@ pub fn text(value: &HeaderValue) -> Result<&str, NotUtf8> {
 
 /// The items of a comma-separated field, over all its lines; empty ones left out (RFC 9110,
 /// 5.6.1.2). Commas inside quotes split too: right for lists of tokens only.
-pub(super) fn list_items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+fn list_items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
@@ -193,20 +196,20 @@ fn is_common_option(option: &[u8]) -> bool {
     [&b"close"[..], b"keep-alive", b"upgrade", b"te"].iter().any(|common| option.eq_ignore_ascii_case(common))
 }
 
-/// Lower-case names of fields that end at this hop, whether `Connection` names them or not.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "te"
-            | "upgrade"
-            | "keep-alive"
-            | "transfer-encoding"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-    )
+/// The place of a lower-case name in `HOP_BY_HOP` as a bit; zero for any other.
+fn hop_bit(name: &str) -> u16 {
+    match name {
+        "connection" => CONNECTION_BIT,
+        "te" => TE_BIT,
+        "upgrade" => 1 << 2,
+        "transfer-encoding" => 1 << 3,
+        "keep-alive" => 1 << 4,
+        "proxy-connection" => 1 << 5,
+        "proxy-authenticate" => 1 << 6,
+        "proxy-authorization" => 1 << 7,
+        "http2-settings" => 1 << 8,
+        _ => 0,
+    }
 }
 
 /// What `Connection` may name in vain: without these a message means something else to the
@@ -281,6 +284,13 @@ mod tests {
         assert_eq!(received, Received::default());
         check(&[("te", "gzip")], &[]);
         check(&[("connection", "te"), ("te", "trailers")], &[("te", "trailers")]);
+    }
+
+    #[test]
+    fn bits_and_names_are_in_the_same_order() {
+        for (index, name) in HOP_BY_HOP.iter().enumerate() {
+            assert_eq!(hop_bit(name.as_str()), 1 << index, "{name}");
+        }
     }
 
     #[test]

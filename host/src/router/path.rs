@@ -348,7 +348,7 @@ mod tests {
     fn tree(templates: &[&'static str]) -> Tree<&'static str> {
         let mut tree = Tree::default();
         for template in templates {
-            tree.entry(&parse_template(template).expect("a template"), || template);
+            tree.entry(&parse_template(template).expect("a template"), || *template);
         }
         tree
     }

@@ -270,6 +270,20 @@ mod oracle {
         (template.len() == path.len()).then_some(rank)
     }
 
+    /// The values of a template's parameters, each after a space.
+    fn values(template: Option<&str>, path: &[&str], slash: bool) -> String {
+        let mut values = String::new();
+        for (index, segment) in segments(template.unwrap_or("/{*rest}")).iter().enumerate() {
+            if segment.starts_with("{*") {
+                let slash = if slash && index < path.len() { "/" } else { "" };
+                values += &format!(" {}{slash}", path[index..].join("/"));
+            } else if segment.starts_with('{') {
+                values += &format!(" {}", path[index]);
+            }
+        }
+        values
+    }
+
     /// The route that answers, or the methods that are allowed, or nothing.
     pub(super) fn find(
         apis: &[ApiSpec],
@@ -316,7 +330,9 @@ mod oracle {
             .filter_map(|(path, operation)| Some((path, method_rank(operation)?, operation.route)))
             .min();
         if let Some((_, _, route)) = answer {
-            return format!("{}", route.0);
+            let operation = api.operations.iter().find(|operation| operation.route == route);
+            let template = operation.and_then(|operation| operation.template.as_deref());
+            return format!("{}{}", route.0, values(template, rest, path.ends_with('/')));
         }
         if !api.operations_only {
             return format!("{}", api.route.0);
@@ -347,7 +363,7 @@ fn found(router: &Router, listener: ListenerId, host: &str, method: &Method, pat
         format!("{list:?}")
     };
     match router.find(listener, Some(host), method, path) {
-        Found::Route(found) => found.route.0.to_string(),
+        found @ Found::Route(_) => shown(&found, path),
         Found::Preflight { matched, allow } => format!("preflight {} {}", matched.route.0, list(&allow)),
         Found::MethodNotAllowed { allow, .. } => format!("405 {}", list(&allow)),
         Found::NotFound { .. } => "404".into(),
