@@ -50,15 +50,13 @@ pub struct Buckets {
 
 impl Buckets {
     pub fn new(clock: Clock, limits: BucketLimits) -> Buckets {
-        Buckets { registry: Registry::new(clock.clone(), BUCKETS_MAX), clock, limits }
+        Buckets { registry: Registry::new(clock.clone(), "buckets", BUCKETS_MAX), clock, limits }
     }
 
     /// The bucket of this name, the same for all who open it. It outlives reloads: it is kept
     /// while anybody holds it and for ten minutes afterwards.
     pub fn open(&self, name: &str) -> Result<Arc<Bucket>, String> {
-        self.registry
-            .open(name.into(), || Bucket::new(self.clock.clone(), self.limits))
-            .map_err(|_| format!("more than {BUCKETS_MAX} buckets are open"))
+        self.registry.open(name.into(), || Ok(Bucket::new(self.clock.clone(), self.limits)))
     }
 
     /// Forgets buckets that nobody has held for ten minutes. Called now and then by `server`.

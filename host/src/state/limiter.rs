@@ -62,7 +62,11 @@ impl Limiters {
     /// more than half of them. Every limiter can remember 128 keys whatever the others hold.
     pub fn new(clock: Clock, keys_max: usize) -> Limiters {
         let room = Room { cells_free: AtomicUsize::new(keys_max), limiter_cells_max: keys_max / 2 };
-        Limiters { registry: Registry::new(clock.clone(), LIMITERS_MAX), clock, room: Arc::new(room) }
+        Limiters {
+            registry: Registry::new(clock.clone(), "rate limiters", LIMITERS_MAX),
+            clock,
+            room: Arc::new(room),
+        }
     }
 
     /// The same name and quota give the same counters, to everybody and across reloads: they are
@@ -74,11 +78,9 @@ impl Limiters {
         if quota.period < Duration::from_millis(1) || quota.period > PERIOD_MAX {
             return Err("a rate limit's period must lie between 1 ms and 366 days".to_owned());
         }
-        self.registry
-            .open((name.into(), quota), || {
-                Limiter::new(self.clock.clone(), Rate::new(quota), Arc::clone(&self.room))
-            })
-            .map_err(|_| format!("more than {LIMITERS_MAX} rate limiters are in use"))
+        self.registry.open((name.into(), quota), || {
+            Ok(Limiter::new(self.clock.clone(), Rate::new(quota), Arc::clone(&self.room)))
+        })
     }
 
     /// Forgets limiters that nobody has held for ten minutes. Called now and then by `server`.

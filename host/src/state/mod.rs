@@ -8,7 +8,7 @@ pub mod bucket;
 pub mod counter;
 mod file;
 pub mod limiter;
-mod registry;
+pub(crate) mod registry;
 
 pub use bucket::{Bucket, BucketLimits, Buckets};
 pub use counter::{Counter, Counters, Exceeded, Remaining};
