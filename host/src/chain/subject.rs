@@ -46,6 +46,8 @@ pub struct Subject {
     pub parameters: Arc<[Box<str>]>,
     /// Their values, as ranges of `routed`.
     pub params: Params,
+    /// How much of `routed` the API's prefix covers, in bytes.
+    pub prefix_end: usize,
     /// The path that the router matched, which edits do not change.
     pub routed: PathAndQuery,
     /// Lent to guests whose imports need it, and taken back after each call.

@@ -5,7 +5,7 @@ use super::{Catalogue, Workshop, refuse};
 use crate::chain::Chain;
 use crate::chain::step::Step;
 use crate::config::Report;
-use crate::config::model::{Api, At, Config, Link, Operation, Rewrite as Written};
+use crate::config::model::{Api, Config, Link, Operation, Rewrite as Written};
 use crate::router::{ApiSpec, ListenerId, OperationSpec, RouteId, Router, parameter_names};
 use crate::snapshot::{Rewrite, Route};
 use http::Method;
@@ -74,7 +74,7 @@ pub fn compile(
             operations,
         });
     }
-    match Router::build(specs) {
+    match Router::build(config.listeners.len().max(1), specs) {
         Ok(router) => (Some(router), routes),
         Err(conflicts) => {
             for conflict in conflicts {
@@ -118,12 +118,12 @@ fn listeners(api: &Api, config: &Config) -> Vec<ListenerId> {
 }
 
 fn rewrite(api: &Api) -> Rewrite {
-    let prefix_bytes = if api.path == "/" { 0 } else { api.path.len() };
+    let prefix: Box<str> = api.path.trim_end_matches('/').into();
     match &api.rewrite {
         Written::Keep => Rewrite::Keep,
-        Written::StripPrefix => Rewrite::Replace { prefix_bytes, with: "".into() },
+        Written::StripPrefix => Rewrite::Replace { prefix, with: "".into() },
         Written::ReplacePrefix(with) => {
-            Rewrite::Replace { prefix_bytes, with: with.trim_end_matches('/').into() }
+            Rewrite::Replace { prefix, with: with.trim_end_matches('/').into() }
         }
     }
 }

@@ -6,14 +6,13 @@ use super::Inlet;
 use super::view::View;
 use crate::chain::Subject;
 use crate::chain::request::memory;
-use crate::connection::misdirected;
 use crate::message::body::{Body, BodyError};
 use crate::message::forwarded::remove_claims;
 use crate::message::headers::receive_request;
 use crate::message::path::{check_query, normalise};
 use crate::message::peer::Peer;
 use crate::message::problem::Dialect;
-use crate::router::{Found, ListenerId, RouteId};
+use crate::router::{Found, ListenerId};
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
@@ -36,6 +35,8 @@ pub struct Intake {
     pub body: Body,
     /// Index into the snapshot's routes.
     pub route: usize,
+    /// Set for an OPTIONS request that only a policy can answer: the methods that are allowed.
+    pub preflight: Option<HeaderValue>,
     pub upgrade: Option<Upgrade>,
     pub counted: Rc<Counted>,
 }
@@ -61,9 +62,6 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let (mut parts, incoming) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
     let refuse = |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
-    if peer.tls.as_ref().is_some_and(|tls| misdirected(tls, &parts)) {
-        return Err(refuse(Reason::Misdirected, &parts));
-    }
     let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
     let Ok(received) = receive_request(&mut parts.headers) else {
         return Err(refuse(Reason::RepeatedHeader, &parts));
@@ -81,13 +79,15 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     // hyper asks the client for the body when somebody reads it.
     parts.headers.remove(EXPECT);
     let found = view.snapshot.router.find(ListenerId(inlet.listener), host, &parts.method, target.path());
-    let (route, params) = match found {
-        Found::Route { route: RouteId(id), params } => (id as usize, params),
-        Found::MethodNotAllowed { allow } => {
-            return Err(Refused { allow: Some(allow.clone()), ..refuse(Reason::MethodNotAllowed, &parts) });
+    let (found, preflight) = match found {
+        Found::Route(found) => (found, None),
+        Found::Preflight { matched, allow } => (matched, Some(allow)),
+        Found::MethodNotAllowed { allow, .. } => {
+            return Err(Refused { allow: Some(allow), ..refuse(Reason::MethodNotAllowed, &parts) });
         }
-        Found::NotFound => return Err(refuse(Reason::NoRoute, &parts)),
+        Found::NotFound { .. } => return Err(refuse(Reason::NoRoute, &parts)),
     };
+    let route = found.route.0 as usize;
     let matched = &view.snapshot.routes[route];
     let (body, counted) = count(incoming, inlet.body_bytes);
     let chain = &matched.chain;
@@ -106,7 +106,8 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         api: matched.api.clone(),
         operation: matched.operation.clone(),
         parameters: matched.parameters.clone(),
-        params,
+        params: found.params,
+        prefix_end: found.prefix_end,
         identity: None,
         claims: None,
         facts,
@@ -116,7 +117,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         end: None,
     };
     let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
-    Ok(Intake { subject, body, route, upgrade, counted, view })
+    Ok(Intake { subject, body, route, preflight, upgrade, counted, view })
 }
 
 /// The one normal form of the request's path, with its query.

@@ -26,7 +26,7 @@ use crate::snapshot::Route;
 use crate::telemetry::reason::Reason;
 use crate::upstream::Call;
 use account::Account;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{ALLOW, CONNECTION, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -72,13 +72,14 @@ impl connection::Service for Exchange {
 /// at work; the account tells that nobody waited for the answer.
 async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let mut account = Account::open(&inlet, &peer, &request);
-    let Intake { view, mut subject, body, route, upgrade, counted } = match intake::take(&inlet, &peer, request) {
+    let Intake { view, mut subject, body, route, preflight, upgrade, counted } = match intake::take(&inlet, &peer, request) {
         Ok(intake) => intake,
         Err(refused) => return account.refuse(refused),
     };
     account.admit(&view, route, counted);
     let route = &view.snapshot.routes[route];
-    let story = tell(&inlet, &view, route, &mut subject, body, upgrade, &mut account);
+    let sending = Sending { body, upgrade, preflight };
+    let story = tell(&inlet, &view, route, &mut subject, sending, &mut account);
     let outcome = match inlet.request {
         Duration::ZERO => story.await,
         limit => match tokio::time::timeout(limit, story).await {
@@ -89,6 +90,13 @@ async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Re
     account.close(subject, outcome)
 }
 
+/// What of a request is still to be sent on.
+struct Sending {
+    body: Body,
+    upgrade: Option<intake::Upgrade>,
+    preflight: Option<HeaderValue>,
+}
+
 /// The story itself, stage by stage. Whatever ends it early has an answer, and that answer still
 /// passes the response hooks of the policies that the request got past.
 async fn tell(
@@ -96,10 +104,10 @@ async fn tell(
     view: &Rc<View>,
     route: &Route,
     subject: &mut Subject,
-    body: Body,
-    upgrade: Option<intake::Upgrade>,
+    sending: Sending,
     account: &mut Account,
 ) -> Outcome {
+    let Sending { body, upgrade, preflight } = sending;
     let mut passed = 0;
     let forth = async {
         chain::request::run(&route.chain, &view.pools, subject, &mut passed).await?;
@@ -107,6 +115,14 @@ async fn tell(
         ControlFlow::Continue(body)
     };
     let answered = match forth.await {
+        // Nobody but a policy may answer a preflight for methods that the API does not have.
+        ControlFlow::Continue(_) if preflight.is_some() => {
+            let outcome = Outcome::gateway(Reason::MethodNotAllowed).answer(subject);
+            if let (Some(head), Some(allow)) = (&mut subject.response, preflight) {
+                head.headers.insert(ALLOW, allow);
+            }
+            outcome
+        }
         ControlFlow::Continue(body) => send(inlet, view, route, subject, body, upgrade, account).await,
         ControlFlow::Break(stop) => stopped(view, route, subject, stop, account, false),
     };
@@ -226,7 +242,8 @@ fn stopped(
 fn outbound(route: &Route, subject: &mut Subject, body: Body, upgrade: Option<&intake::Upgrade>) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = subject.method.clone();
-    let rewritten = route.rewrite.path(subject.target.path()).and_then(|path| {
+    let matched = (subject.target.path() == subject.routed.path()).then_some(subject.prefix_end);
+    let rewritten = route.rewrite.path(subject.target.path(), matched).and_then(|path| {
         let target = match subject.target.query() {
             Some(query) => format!("{path}?{query}"),
             None => path,

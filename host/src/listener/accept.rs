@@ -9,6 +9,7 @@
 //! client would hang until its own time-out, and a load balancer would believe that all is well.
 
 use super::{Counters, Drain, Protocol, Settings, Streams, Tls};
+use crate::message::forwarded::{ForwardedCache, Scheme};
 use crate::message::peer::Peer;
 use std::future::Future;
 use std::io;
@@ -121,7 +122,7 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
     match &listener.tls {
         None => {
             let name = Arc::clone(&listener.settings.name);
-            let peer = Rc::new(Peer { address, listener: name, tls: None });
+            let peer = Rc::new(Peer { address, listener: name, forwarded: ForwardedCache::new(address.ip(), Scheme::Http), tls: None });
             let protocol = if listener.settings.http2 { Protocol::ByPreface } else { Protocol::Http1 };
             spawn_local(async move {
                 streams.serve(stream, protocol, peer).await;
@@ -162,7 +163,12 @@ async fn shake_hands<S: Streams>(
             return;
         }
     };
-    let peer = Rc::new(Peer { address, listener: Arc::clone(&listener.settings.name), tls: Some(facts) });
+    let peer = Rc::new(Peer {
+        address,
+        listener: Arc::clone(&listener.settings.name),
+        forwarded: ForwardedCache::new(address.ip(), Scheme::Https),
+        tls: Some(facts),
+    });
     Rc::clone(streams).serve(stream, protocol, peer).await;
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Made by `listener` once per connection, read by `exchange`. Never changes afterwards.
 
+use super::forwarded::ForwardedCache;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Name of the listener that accepted it.
     pub listener: Arc<str>,
+    /// What upstreams are told of this peer, made once.
+    pub forwarded: ForwardedCache,
     /// `None` in clear.
     pub tls: Option<PeerTls>,
 }

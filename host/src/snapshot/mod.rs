@@ -47,21 +47,25 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     Keep,
-    /// So many bytes of the path give way to `with`, which has no trailing slash.
-    Replace { prefix_bytes: usize, with: Box<str> },
+    /// The prefix gives way to `with`, which has no trailing slash.
+    Replace { prefix: Box<str>, with: Box<str> },
 }
 
 impl Rewrite {
-    /// The path for the upstream; `None` where it stays as it is.
-    pub fn path(&self, path: &str) -> Option<String> {
-        let Rewrite::Replace { prefix_bytes, with } = self else { return None };
-        // A policy may have set another path than the route's; that one is final.
-        let rest = path.get(*prefix_bytes..)?;
-        Some(match (with.is_empty(), rest.is_empty() || rest.starts_with('/')) {
-            (_, false) => return None,
-            (true, true) if rest.is_empty() => "/".to_string(),
-            _ => format!("{with}{rest}"),
-        })
+    /// The path for the upstream; `None` where it stays as it is. `matched` is how many bytes of
+    /// the path the router took for the prefix, if this is still the path that it matched.
+    pub fn path(&self, path: &str, matched: Option<usize>) -> Option<String> {
+        let Rewrite::Replace { prefix, with } = self else { return None };
+        // A path that a policy set counts only if it is below the prefix too.
+        let rest = match matched {
+            Some(end) => path.get(end..)?,
+            None => path.strip_prefix(&**prefix)?,
+        };
+        match rest.starts_with('/') || rest.is_empty() {
+            true if with.is_empty() && rest.is_empty() => Some("/".to_string()),
+            true => Some(format!("{with}{rest}")),
+            false => None,
+        }
     }
 }
 
@@ -71,15 +75,17 @@ mod tests {
 
     #[test]
     fn prefixes_give_way_on_segment_borders() {
-        let strip = Rewrite::Replace { prefix_bytes: "/api/employee".len(), with: "".into() };
-        assert_eq!(strip.path("/api/employee/7").as_deref(), Some("/7"));
-        assert_eq!(strip.path("/api/employee").as_deref(), Some("/"));
-        assert_eq!(strip.path("/x"), None);
-        let replace = Rewrite::Replace { prefix_bytes: "/api".len(), with: "/v2".into() };
-        assert_eq!(replace.path("/api/a").as_deref(), Some("/v2/a"));
-        assert_eq!(replace.path("/api").as_deref(), Some("/v2"));
-        let root = Rewrite::Replace { prefix_bytes: 0, with: "/v2".into() };
-        assert_eq!(root.path("/a").as_deref(), Some("/v2/a"));
-        assert_eq!(Rewrite::Keep.path("/a"), None);
+        let strip = Rewrite::Replace { prefix: "/api/employee".into(), with: "".into() };
+        assert_eq!(strip.path("/api/employee/7", None).as_deref(), Some("/7"));
+        assert_eq!(strip.path("/api/employee", None).as_deref(), Some("/"));
+        assert_eq!(strip.path("/api/employee;v=2/7", Some("/api/employee;v=2".len())).as_deref(), Some("/7"));
+        assert_eq!(strip.path("/x", None), None);
+        assert_eq!(strip.path("/api/employees", None), None);
+        let replace = Rewrite::Replace { prefix: "/api".into(), with: "/v2".into() };
+        assert_eq!(replace.path("/api/a", Some(4)).as_deref(), Some("/v2/a"));
+        assert_eq!(replace.path("/api", Some(4)).as_deref(), Some("/v2"));
+        let root = Rewrite::Replace { prefix: "".into(), with: "/v2".into() };
+        assert_eq!(root.path("/a", Some(0)).as_deref(), Some("/v2/a"));
+        assert_eq!(Rewrite::Keep.path("/a", None), None);
     }
 }
