@@ -195,7 +195,7 @@ impl Directory {
         now: Duration,
     ) -> Result<(), Refusal> {
         let product = &self.products[subscription.product.0 as usize];
-        if !api.is_some_and(|api| product.apis.binary_search(&api).is_ok()) {
+        if api.is_none_or(|api| product.apis.binary_search(&api).is_err()) {
             return Err(Refusal::NotSubscribed);
         }
         if subscription.suspended {

@@ -413,8 +413,10 @@ mod tests {
         assert_eq!(bucket.increment("counter", 5, None), 5);
         assert_eq!(bucket.increment("counter", 5, None), 5, "not kept");
         clock.advance(Duration::from_secs(2));
-        assert!(bucket.set("more", b"v", None));
-        assert_eq!(bucket.usage().0, 1);
+        for index in 0..50 {
+            assert!(bucket.set(&format!("later {index}"), b"v", None));
+        }
+        assert_eq!(bucket.usage().0, 50);
     }
 
     #[test]

@@ -136,15 +136,15 @@ pub(super) struct Subject {
 impl Counters {
     /// Opens or creates the file and loads what it holds. `path` none: counts live in memory only.
     pub fn open(path: Option<&Path>, clock: Clock) -> Result<Counters, StateError> {
-        let Some(path) = path else {
-            return Ok(Counters { ledger: Ledger::new(clock, None), flusher: None });
+        let mut counters = match path {
+            Some(path) => {
+                let (file, rows) = QuotaFile::open(path)?;
+                Counters::load(file, rows, clock)?
+            }
+            None => Counters { ledger: Ledger::new(clock, None), flusher: None },
         };
-        let (file, rows) = QuotaFile::open(path)?;
-        let mut counters = Counters::load(file, rows, clock)?;
-        counters.start_flusher().map_err(|error| StateError::Io {
-            path: path.to_owned(),
-            cause: format!("no thread to write it: {error}"),
-        })?;
+        // Without a file it still forgets what is over.
+        counters.start_flusher().map_err(|error| StateError::NoThread { cause: error.to_string() })?;
         Ok(counters)
     }
 
@@ -180,13 +180,13 @@ impl Counters {
     /// same. For `compile`, not for the request path.
     pub fn counter(
         &self,
-        consumer: &str,
-        product: &str,
+        consumer: &Arc<str>,
+        product: &Arc<str>,
         period: Duration,
     ) -> Result<Arc<Counter>, StateError> {
         let subject = Subject {
-            consumer: consumer.into(),
-            product: product.into(),
+            consumer: Arc::clone(consumer),
+            product: Arc::clone(product),
             period_millis: millis(period).max(1),
         };
         let mut counters = self.ledger.counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -296,7 +296,7 @@ mod tests {
     fn a_window_ends_at_midnight() {
         let clock = Clock::manual(START);
         let counters = Counters::open(None, clock.clone()).unwrap();
-        let counter = counters.counter("app", "starter", DAY).unwrap();
+        let counter = counters.counter(&"app".into(), &"starter".into(), DAY).unwrap();
         let left = counter.charge(2, clock.unix()).unwrap();
         assert_eq!(left, Remaining { requests: 1, resets_in: DAY * 3 / 4 });
         assert_eq!(counter.charge(2, clock.unix()).unwrap().requests, 0);
@@ -344,12 +344,12 @@ mod tests {
         let clock = Clock::manual(START);
         for round in 0..3 {
             let counters = Counters::open(Some(&path), clock.clone()).unwrap();
-            let counter = counters.counter("app", "starter", DAY).unwrap();
+            let counter = counters.counter(&"app".into(), &"starter".into(), DAY).unwrap();
             assert_eq!(counter.charge(10, clock.unix()).unwrap().requests, 9 - round);
         }
         clock.advance(DAY);
         let counters = Counters::open(Some(&path), clock.clone()).unwrap();
-        let counter = counters.counter("app", "starter", DAY).unwrap();
+        let counter = counters.counter(&"app".into(), &"starter".into(), DAY).unwrap();
         assert_eq!(counter.charge(10, clock.unix()).unwrap().requests, 9);
         drop((counter, counters));
         clock.advance(DAY);
@@ -364,11 +364,14 @@ mod tests {
     fn a_counter_that_is_held_is_not_forgotten() {
         let clock = Clock::manual(START);
         let counters = Counters::open(None, clock.clone()).unwrap();
-        let counter = counters.counter("app", "starter", DAY).unwrap();
+        let counter = counters.counter(&"app".into(), &"starter".into(), DAY).unwrap();
         clock.advance(DAY * 5);
         assert!(counters.flush());
-        assert!(Arc::ptr_eq(&counter, &counters.counter("app", "starter", DAY).unwrap()));
-        assert!(!Arc::ptr_eq(&counter, &counters.counter("app", "starter", DAY * 2).unwrap()));
+        assert!(Arc::ptr_eq(&counter, &counters.counter(&"app".into(), &"starter".into(), DAY).unwrap()));
+        assert!(!Arc::ptr_eq(
+            &counter,
+            &counters.counter(&"app".into(), &"starter".into(), DAY * 2).unwrap()
+        ));
         assert!(counters.flush());
         drop(counter);
         assert!(counters.flush());
@@ -381,7 +384,7 @@ mod tests {
         let clock = Clock::manual(START);
         let (file, rows) = QuotaFile::on(disk.opener()).unwrap();
         let counters = Counters::load(file, rows, clock.clone()).unwrap();
-        let counter = counters.counter("app", "starter", DAY).unwrap();
+        let counter = counters.counter(&"app".into(), &"starter".into(), DAY).unwrap();
         counter.charge(10, clock.unix()).unwrap();
         disk.fill(true);
         assert!(!counters.flush());

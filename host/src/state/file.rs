@@ -119,7 +119,7 @@ fn explain(error: redb::Error, path: PathBuf) -> StateError {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use redb::{BackendError, StorageBackend};
+    use redb::StorageBackend;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
@@ -140,32 +140,32 @@ pub(super) mod tests {
             self.full.store(full, Ordering::Relaxed);
         }
 
-        fn room(&self) -> Result<(), BackendError> {
+        fn room(&self) -> Result<(), std::io::Error> {
             if self.full.load(Ordering::Relaxed) {
-                return Err(BackendError::Io(std::io::ErrorKind::StorageFull.into()));
+                return Err(std::io::ErrorKind::StorageFull.into());
             }
             Ok(())
         }
     }
 
     impl StorageBackend for Disk {
-        fn len(&self) -> Result<u64, BackendError> {
+        fn len(&self) -> Result<u64, std::io::Error> {
             Ok(self.bytes.lock().unwrap().len() as u64)
         }
-        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), BackendError> {
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
             let offset = offset as usize;
             out.copy_from_slice(&self.bytes.lock().unwrap()[offset..offset + out.len()]);
             Ok(())
         }
-        fn set_len(&self, len: u64) -> Result<(), BackendError> {
+        fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
             self.room()?;
             self.bytes.lock().unwrap().resize(len as usize, 0);
             Ok(())
         }
-        fn sync_data(&self) -> Result<(), BackendError> {
+        fn sync_data(&self) -> Result<(), std::io::Error> {
             self.room()
         }
-        fn write(&self, offset: u64, data: &[u8]) -> Result<(), BackendError> {
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
             self.room()?;
             let offset = offset as usize;
             self.bytes.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);

@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_stays_bounded_and_does_not_free_a_limited_key() {
-        let (_clock, limiters, limiter) = limiter(10, MINUTE, 0);
+        let (clock, limiters, limiter) = limiter(10, MINUTE, 0);
         assert!(limiter.check("limited", 10).allowed);
         for key in 0..300_000 {
             limiter.check(&key.to_string(), 1);
@@ -393,7 +393,7 @@ mod tests {
         assert!(!other.check("a", 1).allowed, "others still have room");
         drop(limiter);
         limiters.sweep();
-        _clock.advance(super::super::registry::GRACE);
+        clock.advance(super::super::registry::GRACE);
         limiters.sweep();
         assert_eq!(limiters.room.cells_free.load(Ordering::Relaxed), 100_000, "given back");
     }
@@ -429,6 +429,9 @@ mod tests {
                 }
                 prop_assert!(passed * period_ms <= u64::from(burst) * period_ms + u64::from(count) * elapsed_ms);
             }
+            let refused = limiter.check("a", burst);
+            clock.advance(Duration::from_millis(refused.retry_after_millis.into()));
+            prop_assert!(limiter.check("a", 0).remaining == burst || refused.allowed, "waiting was enough");
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum StateError {
     Corrupt { path: PathBuf, cause: String },
     /// The file cannot be opened, read or written.
     Io { path: PathBuf, cause: String },
+    /// The thread that writes cannot be started.
+    NoThread { cause: String },
     /// There are more quota counters than `counter::COUNTERS_MAX`.
     TooManyCounters,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for StateError {
             StateError::Io { path, cause } => {
                 write!(f, "state file {} cannot be used: {cause}", path.display())
             }
+            StateError::NoThread { cause } => write!(f, "no thread to write state: {cause}"),
             StateError::TooManyCounters => {
                 write!(f, "more than {} quota counters", counter::COUNTERS_MAX)
             }

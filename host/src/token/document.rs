@@ -148,13 +148,12 @@ impl Jwk {
 }
 
 fn from_spki(kid: Option<Box<str>>, spki: &[u8], algorithms: &[Algorithm]) -> Option<Key> {
-    // An EC or Ed25519 key is not an RSA key of the wrong size; it is none at all.
-    if let Ok(rsa) = PublicEncryptingKey::from_der(spki)
-        && !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&rsa.key_size_bits())
-    {
-        return None;
-    }
-    Key::public(kid, spki, algorithms)
+    // Refused here, where it can be said, rather than with each signature.
+    let size_fits = PublicEncryptingKey::from_der(spki)
+        .is_ok_and(|rsa| (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&rsa.key_size_bits()));
+    let fitting: Vec<_> =
+        algorithms.iter().copied().filter(|algorithm| size_fits || !RSA.contains(algorithm)).collect();
+    Key::public(kid, spki, &fitting)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

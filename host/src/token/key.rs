@@ -15,7 +15,8 @@ pub(super) struct Key {
 
 enum Proof {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    /// Boxed: a kilobyte of prepared state, twenty times a public key.
+    Secret(Box<hmac::Key>),
 }
 
 impl Key {
@@ -40,7 +41,7 @@ impl Key {
             .filter_map(|algorithm| {
                 let hmac = algorithm.hmac()?;
                 let long_enough = secret.len() >= hmac.digest_algorithm().output_len();
-                long_enough.then(|| (*algorithm, Proof::Secret(hmac::Key::new(hmac, secret))))
+                long_enough.then(|| (*algorithm, Proof::Secret(Box::new(hmac::Key::new(hmac, secret)))))
             })
             .collect();
         if proofs.is_empty() {

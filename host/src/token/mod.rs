@@ -17,10 +17,12 @@ mod document;
 mod header;
 mod key;
 mod keyset;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use claims::Claims;
-pub use keyset::Fetch;
+pub use keyset::{Fetch, Fetching};
 pub use verifier::{KeySource, Rules, Verifier, Verifiers};
 
 /// Why a token is refused.

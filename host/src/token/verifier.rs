@@ -89,7 +89,7 @@ struct Shared {
 }
 
 impl Verifiers {
-    /// `runtime`: the control runtime, where URLs are fetched, and where a task ticks once a
+    /// `runtime`: the control runtime, with its timer enabled, where URLs are fetched, and where a task ticks once a
     /// second until the last clone is dropped.
     pub fn new(clock: Clock, fetch: Arc<dyn Fetch>, runtime: Handle) -> Verifiers {
         let shared = Arc::new(Shared {
@@ -355,7 +355,3 @@ fn fingerprint(rules: &Rules) -> Result<[u8; 32], String> {
     add(&rules.leeway_seconds.to_le_bytes());
     context.finish().as_ref().try_into().map_err(|_| "SHA-256 has another length".to_owned())
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
