@@ -21,8 +21,8 @@ pub mod plugin;
 pub mod router;
 
 pub mod consumer;
-pub mod state;
 pub mod token;
+pub mod state;
 pub mod upstream;
 
 pub mod message;

@@ -34,6 +34,12 @@ impl Fetch {
         Fetch::new("GET", upstream, path)
     }
 
+    /// Another path than it was made with.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.0.path = path.into();
+        self
+    }
+
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.headers.push((name.into(), value.into()));
         self

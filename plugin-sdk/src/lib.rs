@@ -39,8 +39,8 @@
 //! What is where: [`Policy`] the hooks, [`Plan`] what a policy wants, [`Request`] and [`Response`]
 //! what it sees, [`Verdict`] and [`Reply`] what it answers; [`env`], [`log`], [`metrics`],
 //! [`state`], [`limit`], [`token`], [`consumers`], [`crypto`], [`http`] what the host offers;
-//! [`setting`] and [`uri`] what configurations and addresses are made of; `testing` a host to run
-//! unit tests against.
+//! [`setting`], [`template`] and [`uri`] what configurations and addresses are made of; `testing` a
+//! host to run unit tests against.
 //!
 //! One instance serves one call at a time, and any instance may serve any hook of any request:
 //! what a policy must remember between the hooks of a request travels in its note
@@ -64,6 +64,7 @@ mod policy;
 mod reply;
 pub mod setting;
 pub mod state;
+pub mod template;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod token;
@@ -75,7 +76,7 @@ pub use bindings::imports::witgate::policy::types::{
     BodyMode, BodyVerdict, Edit, Fallback, Reply, Values, Verdict,
 };
 pub use message::{Body, Entry, Field, Repeated, Request, Response};
-pub use plan::{Plan, Read, is_name};
+pub use plan::{Plan, Read, is_header, is_name};
 pub use policy::{BodyFilter, NoConfig, PassOn, Policy};
 
 pub use {schemars, serde, serde_json};

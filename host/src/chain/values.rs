@@ -76,7 +76,7 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
         },
         Read::Cookie(name) => cookie_value(&subject.headers, name)?.map(|lookup| lookup.value),
         Read::Claim(name) => {
-            subject.claims.as_ref().and_then(|claims| claims.get(name))
+            subject.claims.as_ref().and_then(|claims| claims.text(name))
         }
         Read::Context(name) => subject.context(name).map(Cow::Borrowed),
         Read::TimeStart => end.map(|end| Cow::Owned(rfc3339(end.start))),

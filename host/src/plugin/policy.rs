@@ -14,7 +14,7 @@ use super::quarantine::Quarantine;
 use crate::clock::Clock;
 use crate::state::{Buckets, Limiters};
 use crate::telemetry::metric::{Metrics, PolicyMetrics};
-use crate::token::KeySets;
+use crate::token::Verifiers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub struct Services {
     pub clock: Clock,
     pub buckets: Buckets,
     pub limiters: Limiters,
-    pub keys: KeySets,
+    pub verifiers: Verifiers,
     pub metrics: Arc<Metrics>,
 }
 

@@ -21,7 +21,7 @@ use crate::snapshot::cell::SnapshotCell;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
 use crate::telemetry::access_log::{AccessLog, Destination};
 use crate::telemetry::metric::Metrics;
-use crate::token::KeySets;
+use crate::token::Verifiers;
 use crate::upstream::spawn_health;
 use sockets::Sockets;
 use std::net::SocketAddr;
@@ -86,7 +86,7 @@ pub fn workshop(config: &Config, workers: usize, control: &tokio::runtime::Handl
     let services = Services {
         buckets: Buckets::new(clock.clone(), BucketLimits::default()),
         limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
-        keys: KeySets::new(Arc::new(status::KeyFetch), clock.clone(), control.clone()),
+        verifiers: Verifiers::new(clock.clone(), Arc::new(status::KeyFetch), control.clone()),
         metrics: metrics.clone(),
         clock: clock.clone(),
     };

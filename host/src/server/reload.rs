@@ -38,6 +38,7 @@ impl Gateway {
         };
         let loaded = config::load(path).map_err(|report| report.render(UNCHANGED))?;
         let before = self.cell.load();
+        self.workshop.services.verifiers.reload_files();
         let report = loaded.report();
         let compiled = compile(&self.workshop, &loaded.config, loaded.folder.clone(), report, Some(&before))
             .map_err(|report| report.render(UNCHANGED))?;

@@ -5,8 +5,7 @@ use crate::plugin::bindings::witgate::policy::jwt::{
     Host, HostVerifier, KeySource as WitSource, Rules as WitRules, TokenFault as WitFault, Verifier,
 };
 use crate::plugin::guest::Guest;
-use crate::token::{KeySource, Rules, TokenFault, Verifier as Shared};
-use std::sync::Arc;
+use crate::token::{KeySource, Rules, TokenFault};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
@@ -23,7 +22,7 @@ impl HostVerifier for Guest {
             WitSource::Url(url) if grants.urls.contains(&url) => Ok(KeySource::Url(url)),
             WitSource::Url(url) => Err(format!("URL `{url}` is not granted")),
             WitSource::Secret(name) => match grants.secrets.get(&name) {
-                Some(secret) => Ok(KeySource::Secret(secret.0.clone())),
+                Some(secret) => Ok(KeySource::Secret(secret.0.to_vec())),
                 None => Err(format!("secret `{name}` is not granted, or there is none of that name")),
             },
         });
@@ -35,7 +34,7 @@ impl HostVerifier for Guest {
             required_claims: rules.required_claims,
             leeway_seconds: rules.leeway_seconds,
         };
-        let verifier = Arc::new(Shared::new(rules, &self.services.keys)?);
+        let verifier = self.services.verifiers.verifier(&rules)?;
         keep(&mut self.verifiers, verifier).map(Resource::new_own)
     }
 
