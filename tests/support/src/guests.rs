@@ -1,4 +1,4 @@
-//! The components that `build.rs` made of `tests/guests/*`.
+//! The components that `build.rs` made.
 
 use std::path::Path;
 
@@ -10,4 +10,9 @@ pub fn probe() -> &'static Path {
 /// Calls upstreams: see `tests/guests/caller`.
 pub fn caller() -> &'static Path {
     Path::new(env!("WITGATE_TEST_CALLER"))
+}
+
+/// The demo's own policy: see `examples/airline/policy`.
+pub fn airline_policy() -> &'static Path {
+    Path::new(env!("AIRLINE_POLICY"))
 }

@@ -1,0 +1,291 @@
+//! HTTP/2 with clients: prior knowledge in clear, floods, malformed messages, gRPC.
+
+use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
+use hyper::Method;
+use serde_json::json;
+use std::time::Duration;
+use witgate_test_support::frames::{self, END_HEADERS, END_STREAM, block, frame};
+use witgate_test_support::http2::{H2Client, H2Origin, H2Reply};
+use witgate_test_support::{Connection, Gateway, Origin, Request, eventually};
+
+fn start() -> (Gateway, Origin) {
+    let origin = Origin::mirror();
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    (gateway, origin)
+}
+
+#[test]
+fn prior_knowledge_works_in_clear() {
+    let (gateway, origin) = start();
+    let mut client = H2Client::clear(gateway.public());
+    let answer = client.ask(Method::POST, "/echo/x?y", &[("x-a", "1")], b"hello".to_vec());
+    assert_eq!(answer.status, 200);
+    let seen = origin.only();
+    assert_eq!((seen.target.as_str(), seen.body.as_slice()), ("/echo/x?y", b"hello".as_slice()));
+    assert_eq!((seen.header("x-a"), seen.header("host")), (Some("1"), Some("localhost")));
+    assert_eq!(gateway.logged("/echo/x")["status"], 200);
+}
+
+#[test]
+fn many_streams_share_a_connection() {
+    let (gateway, _origin) = start();
+    let mut client = H2Client::clear(gateway.public());
+    let paths: Vec<_> = (0..100).map(|index| format!("/echo/{index}")).collect();
+    for (path, answer) in paths.iter().zip(client.get_all(&paths)) {
+        let body: serde_json::Value = serde_json::from_slice(&answer.unwrap().body).unwrap();
+        assert_eq!(body["target"], json!(path));
+    }
+}
+
+#[test]
+fn cookies_in_crumbs_are_one_to_a_policy() {
+    // RFC 9113, 8.2.3.
+    let origin = Origin::mirror();
+    let see = probe(json!({
+        "reads": ["cookie", "cookie:b"], "writes": ["x-seen-*"], "request": {"do": "echo", "prefix": "x-seen-"},
+    }));
+    let gateway = setup_with_probe().start(&echo(&origin, json!([see])).text());
+    let mut connection = frames::open(gateway.public());
+    let fields = frames::get("/echo", &[("cookie", "a=1"), ("cookie", "b=2")]);
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &fields));
+    frames::until(&mut connection, |frame| frame.kind == frames::HEADERS && frame.stream == 1).unwrap();
+    let seen = origin.only();
+    assert_eq!((seen.header("x-seen-0"), seen.header("x-seen-1")), (Some("a=1; b=2"), Some("2")));
+}
+
+/// Sends one HEADERS frame and says whether anything reached the upstream.
+#[track_caller]
+fn malformed(gateway: &Gateway, origin: &Origin, fields: &[u8]) {
+    origin.forget();
+    let mut connection = frames::open(gateway.public());
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, fields));
+    let end = frames::until(&mut connection, |frame| {
+        matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY) || frame.kind == frames::HEADERS && frame.stream == 1
+    });
+    let _ = end;
+    assert!(origin.seen().is_empty(), "{:?}", origin.seen());
+}
+
+#[test]
+fn fields_that_http2_forbids_never_become_http1() {
+    // CASES B4.
+    let (gateway, origin) = start();
+    for field in [
+        ("transfer-encoding", "chunked"),
+        ("connection", "x"),
+        ("keep-alive", "1"),
+        ("upgrade", "h2c"),
+        ("te", "gzip"),
+        ("X-Upper", "1"),
+        ("x a", "space"),
+        ("x\r\ny", "1"),
+        ("x:y", "1"),
+        ("", "empty"),
+        ("x", "a\r\nb: c"),
+        ("x", "a\nb"),
+        ("x", "a\u{0}b"),
+        (":unknown", "1"),
+        (":path", "/echo/second"),
+    ] {
+        malformed(&gateway, &origin, &frames::get("/echo", &[field]));
+    }
+    let base = |method, path| block(&[(":method", method), (":scheme", "http"), (":path", path), (":authority", "a")]);
+    for fields in [
+        base("GET", "/echo HTTP/1.1\r\nx: y"),
+        base("GET", "/echo\r\n"),
+        base("GET", ""),
+        base("GET", "echo"),
+        base("G T", "/echo"),
+        base("GET\r\n", "/echo"),
+        block(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
+        block(&[(":scheme", "http"), (":path", "/echo"), (":authority", "a")]),
+        block(&[("x", "1"), (":method", "GET"), (":scheme", "http"), (":path", "/echo"), (":authority", "a")]),
+    ] {
+        malformed(&gateway, &origin, &fields);
+    }
+    gateway.get("/echo").expect(200);
+}
+
+#[test]
+fn authority_and_host_must_not_disagree() {
+    // CASES B5.
+    let (gateway, origin) = start();
+    let mut connection = frames::open(gateway.public());
+    let fields = frames::get("/echo", &[("host", "other.example")]);
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &fields));
+    frames::until(&mut connection, |frame| {
+        matches!(frame.kind, frames::HEADERS | frames::RST_STREAM | frames::GOAWAY)
+    });
+    for seen in origin.seen() {
+        assert_eq!(seen.header("host"), Some("localhost"));
+    }
+}
+
+#[test]
+fn a_length_that_is_not_kept_is_an_error() {
+    // CASES B6.
+    let (gateway, origin) = start();
+    let post = |length| {
+        block(&[
+            (":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "a"), ("content-length", length),
+        ])
+    };
+    malformed(&gateway, &origin, &post("5"));
+    let mut connection = frames::open(gateway.public());
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &post("3")));
+    connection.send(frame(frames::DATA, END_STREAM, 1, b"too long"));
+    frames::until(&mut connection, |frame| {
+        matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY) || frame.kind == frames::HEADERS
+    });
+    assert!(origin.seen().is_empty());
+    eventually("no upstream left waiting", || origin.open() == 0 || gateway.get("/echo").status == 200);
+}
+
+#[test]
+fn a_flood_of_resets_ends_the_connection_and_nobody_elses() {
+    // CASES B1.
+    let (gateway, _origin) = start();
+    let before = gateway.resident();
+    let mut connection = frames::open(gateway.public());
+    let fields = frames::get("/echo", &[]);
+    let mut cut = false;
+    'flood: for batch in 0..500_u32 {
+        let mut bytes = Vec::new();
+        for index in 0..100 {
+            let stream = 1 + 2 * (batch * 100 + index);
+            bytes.extend(frame(frames::HEADERS, END_HEADERS | END_STREAM, stream, &fields));
+            bytes.extend(frame(frames::RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+        }
+        if connection.try_send(bytes).is_err() {
+            cut = true;
+            break 'flood;
+        }
+    }
+    let goaway = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY);
+    assert!(cut || goaway.is_some(), "the flood was taken to its end");
+    if let Some(goaway) = goaway {
+        assert_eq!(goaway.code(), frames::ENHANCE_YOUR_CALM);
+    }
+    gateway.get("/echo").expect(200);
+    assert!(gateway.resident().saturating_sub(before) < 128 << 20);
+}
+
+#[test]
+fn endless_continuations_end_the_connection() {
+    // CASES B2.
+    let (gateway, _origin) = start();
+    let mut connection = frames::open(gateway.public());
+    connection.send(frame(frames::HEADERS, END_STREAM, 1, &frames::get("/echo", &[])));
+    let mut broken = false;
+    for _ in 0..20_000 {
+        if connection.try_send(frame(frames::CONTINUATION, 0, 1, &[])).is_err() {
+            broken = true;
+            break;
+        }
+    }
+    broken |= frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY).is_some();
+    connection.set_timeout(Duration::from_secs(5));
+    broken |= connection.closes_within(Duration::from_secs(5));
+    assert!(broken);
+    gateway.get("/echo").expect(200);
+    assert!(gateway.log().lines().len() < 1_000);
+}
+
+#[test]
+fn resets_that_the_server_is_made_to_send_are_counted() {
+    // CASES B3.
+    let (gateway, _origin) = start();
+    let mut connection = frames::open(gateway.public());
+    let fields = frames::get("/echo", &[]);
+    for index in 0..10_000_u32 {
+        let stream = 1 + 2 * index;
+        let mut bytes = frame(frames::HEADERS, END_HEADERS, stream, &fields);
+        bytes.extend(frame(frames::WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()));
+        if connection.try_send(bytes).is_err() {
+            break;
+        }
+    }
+    gateway.get("/echo").expect(200);
+    assert!(gateway.resident() < 512 << 20);
+}
+
+#[test]
+fn header_limits_hold_for_http2() {
+    let origin = Origin::mirror();
+    let config = echo(&origin, json!([])).set("listeners.0.limits", json!({"header_bytes": "16KiB"}));
+    let gateway = setup().start(&config.text());
+    let mut client = H2Client::clear(gateway.public());
+    let big = "y".repeat(40_000);
+    let answer = client.try_ask(Method::GET, "/echo", &[("x-big", &big)], Vec::new());
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 431));
+    assert_eq!(origin.count(), 0);
+}
+
+// --- gRPC
+
+fn grpc(reply: H2Reply, chain: serde_json::Value) -> (Gateway, H2Origin) {
+    let origin = H2Origin::start(move |_| reply.clone());
+    let config = Config::new()
+        .upstream_with("grpc", json!({"endpoints": [origin.url()], "protocol": "http2"}))
+        .api(json!({"name": "grpc", "path": "/", "upstream": "grpc", "chain": chain}));
+    (setup_with_probe().start(&config.text()), origin)
+}
+
+const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc"), ("te", "trailers")];
+
+#[test]
+fn grpc_calls_keep_their_trailers() {
+    let reply = H2Reply {
+        status: 200,
+        headers: vec![("content-type", "application/grpc".into())],
+        chunks: vec![b"\0\0\0\0\x01a".to_vec(), b"\0\0\0\0\x01b".to_vec()],
+        trailers: vec![("grpc-status", "0".into()), ("x-more", "1".into())],
+    };
+    let (gateway, origin) = grpc(reply, json!([]));
+    let mut client = H2Client::clear(gateway.public());
+    let answer = client.ask(Method::POST, "/pkg.Service/Call", GRPC, b"\0\0\0\0\x01q".to_vec());
+    assert_eq!(answer.body, b"\0\0\0\0\x01a\0\0\0\0\x01b");
+    assert_eq!((answer.trailer("grpc-status"), answer.trailer("x-more")), (Some("0"), Some("1")));
+    let seen = &origin.seen()[0];
+    assert_eq!(seen.headers.get("te").unwrap(), "trailers");
+    assert_eq!(seen.body, b"\0\0\0\0\x01q");
+}
+
+#[test]
+fn grpc_trailers_only_answers_are_kept() {
+    // CASES K5.
+    let reply = H2Reply {
+        status: 200,
+        headers: vec![("content-type", "application/grpc".into()), ("grpc-status", "5".into())],
+        ..H2Reply::default()
+    };
+    let (gateway, _origin) = grpc(reply, json!([]));
+    let answer = H2Client::clear(gateway.public()).ask(Method::POST, "/pkg.Service/Call", GRPC, Vec::new());
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, Some("5")));
+}
+
+#[test]
+fn grpc_callers_are_refused_in_their_own_way() {
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([probe(json!({"request": {"do": "trap"}}))]));
+    let answer = H2Client::clear(gateway.public()).ask(Method::POST, "/pkg.Service/Call", GRPC, Vec::new());
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("grpc-status"), Some("14"), "{answer:?}");
+    assert!(answer.body.is_empty());
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn the_preface_in_single_bytes_is_understood() {
+    let (gateway, _origin) = start();
+    let mut connection = Connection::open(gateway.public());
+    for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+        connection.send([*byte]);
+    }
+    connection.send(frame(frames::SETTINGS, 0, 0, &[]));
+    assert!(frames::until(&mut connection, |frame| frame.kind == frames::SETTINGS).is_some());
+    // And what only begins like it is refused.
+    let mut connection = Connection::open(gateway.public());
+    connection.send("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
+    connection.read_to_close();
+    Request::get("/echo").send(gateway.public()).expect(200);
+}

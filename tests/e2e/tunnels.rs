@@ -1,0 +1,116 @@
+//! WebSocket and other upgrades: after the request hooks, byte for byte, both ways.
+
+use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
+use serde_json::json;
+use std::time::Duration;
+use witgate_test_support::origin::say;
+use witgate_test_support::{Connection, Origin, Reply, Request, eventually};
+
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Version: 13\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Greets in the same segment as the 101, then echoes.
+fn echoing() -> Origin {
+    Origin::start(|seen| {
+        if seen.header("upgrade").is_none() {
+            return Reply::ok("no upgrade");
+        }
+        Reply::drive(|stream| {
+            say(stream, format!("{SWITCH}hello first"))?;
+            let mut buffer = [0; 4096];
+            loop {
+                match stream.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    read => say(stream, &buffer[..read])?,
+                }
+            }
+        })
+    })
+}
+
+fn upgrade(connection: &mut Connection, path: &str) -> witgate_test_support::Answer {
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n"));
+    connection.try_answer(false).unwrap()
+}
+
+#[test]
+fn a_websocket_passes_from_its_first_byte() {
+    // CASES K6.
+    let origin = echoing();
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let mut connection = gateway.connect();
+    let answer = upgrade(&mut connection, "/echo/ws");
+    assert_eq!(answer.status, 101, "{answer:?}");
+    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(connection.read_bytes(11), b"hello first");
+    let seen = origin.only();
+    assert!(seen.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
+    for length in [1, 100, 100_000] {
+        let bytes: Vec<u8> = (0..length).map(|index| (index % 256) as u8).collect();
+        connection.send(&bytes);
+        assert!(connection.read_bytes(length) == bytes);
+    }
+    connection.finish();
+    assert!(connection.closes_within(Duration::from_secs(10)));
+    eventually("the upstream's end", || origin.open() == 0);
+    assert_eq!(gateway.logged("/echo/ws")["status"], 101);
+}
+
+#[test]
+fn a_policy_refuses_an_upgrade_like_any_request() {
+    let origin = echoing();
+    let deny = probe(json!({"request": {"do": "reply", "status": 403}}));
+    let gateway = setup_with_probe().start(&echo(&origin, json!([deny])).text());
+    assert_eq!(upgrade(&mut gateway.connect(), "/echo").status, 403);
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn an_upstream_may_decline_to_switch() {
+    let origin = Origin::named("plain");
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 200);
+    // Still HTTP: the next request on this connection is one.
+    if !connection.closes_within(Duration::from_millis(100)) {
+        Request::get("/echo").send_on(&mut connection).expect(200);
+    }
+}
+
+#[test]
+fn a_switch_that_nobody_asked_for_is_not_passed_on() {
+    let origin = Origin::start(|_| Reply::raw(SWITCH));
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    gateway.get("/echo").expect(502);
+}
+
+#[test]
+fn tunnels_end_with_either_side() {
+    let origin = Origin::start(|_| Reply::drive(|stream| say(stream, format!("{SWITCH}bye"))));
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+    assert_eq!(connection.read_to_close(), b"bye");
+
+    let origin = echoing();
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+    connection.reset();
+    eventually("the upstream's end", || origin.open() == 0);
+}
+
+#[test]
+fn a_tunnel_does_not_hold_up_a_shutdown() {
+    // CASES O3.
+    let origin = echoing();
+    let config: Config = echo(&origin, json!([])).set("server.drain", json!("1s"));
+    let gateway = setup().start(&config.text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+    let start = std::time::Instant::now();
+    assert!(gateway.stop().success());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
