@@ -368,10 +368,7 @@ pub enum Rewrite {
 #[derive(Clone, Debug)]
 pub enum Link {
     /// Index into `Config::policies`.
-    Named {
-        at: At,
-        policy: usize,
-    },
+    Named { at: At, policy: usize },
     InPlace(Policy),
 }
 
