@@ -7,7 +7,7 @@ use super::sweep::Link;
 use crate::message::body::{Body, BodyError};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use std::cell::Cell;
 use std::pin::Pin;
@@ -52,8 +52,20 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, in_flight: InFlight) -> Answer {
-        Answer { body, in_flight }
+    /// What hyper is to send. On a connection that leaves, hyper says so itself, unless it has
+    /// not been told yet.
+    pub(super) fn response(
+        mut response: Response<Body>,
+        version: Version,
+        in_flight: InFlight,
+    ) -> Response<Answer> {
+        if in_flight.link.leaves()
+            && version != Version::HTTP_2
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| Answer { body, in_flight })
     }
 }
 

@@ -105,6 +105,7 @@ impl<S: Service> Connections<S> {
         let (in_flight, seen) = InFlight::begin(link);
         link.unread.set(!request.body().is_end_stream());
         let (parts, body) = request.into_parts();
+        let version = parts.version;
         let called = match self.judge(peer, &parts, seen) {
             Ok(()) => Ok(self.service.call(peer, Request::from_parts(parts, body))),
             Err(fault) => {
@@ -119,7 +120,7 @@ impl<S: Service> Connections<S> {
                 Ok(future) => future.await,
                 Err(refusal) => refusal,
             };
-            Ok(response.map(|body| Answer::new(body, in_flight)))
+            Ok(Answer::response(response, version, in_flight))
         }
     }
 
@@ -150,7 +151,8 @@ impl<S: Service> Connections<S> {
             let service = service_fn(move |request| this.answer(&link, &peer, request));
             self.http1.serve_connection(TokioIo::new(wire), service).with_upgrades()
         };
-        let ended = drive(link, &mut connection, |connection| connection.graceful_shutdown()).await;
+        let ended =
+            drive(link, &mut connection, |connection| connection.graceful_shutdown(), Link::leaves).await;
         let refused_by_hyper = matches!(&ended, Some(Err(error)) if error.is_parse());
         if ended.is_none() || link.pulse.ended() || !(link.unread.get() || refused_by_hyper) {
             return;
@@ -181,7 +183,9 @@ impl<S: Service> Connections<S> {
             let service = service_fn(move |request| this.answer(&link, &peer, request));
             self.http2.serve_connection(TokioIo::new(wire), service)
         };
-        drive(link, &mut connection, |connection| connection.graceful_shutdown()).await;
+        // GOAWAY takes care of requests on their way by itself (RFC 9113 section 6.8).
+        let leaves = |link: &Link| link.order() > Order::Serve;
+        drive(link, &mut connection, |connection| connection.graceful_shutdown(), leaves).await;
     }
 }
 
@@ -199,15 +203,14 @@ impl<S: Service> Streams for Connections<S> {
                 let link = &joined.link;
                 let sniffed = poll_fn(|cx| {
                     link.park(cx.waker());
-                    match link.order() {
-                        Order::Serve => wire.poll_sniff(cx).map(Result::ok),
-                        // Nothing was asked yet, so nothing is lost. What has come is answered.
-                        Order::Finish => match wire.poll_sniff(cx) {
-                            Poll::Ready(sniffed) => Poll::Ready(sniffed.ok()),
-                            Poll::Pending if link.pulse.in_head() => Poll::Pending,
-                            Poll::Pending => Poll::Ready(None),
-                        },
-                        Order::Cut => Poll::Ready(None),
+                    let sniffed = match link.order() {
+                        Order::Cut => return Poll::Ready(None),
+                        _ => wire.poll_sniff(cx).map(Result::ok),
+                    };
+                    match sniffed {
+                        // Nothing was asked yet, so nothing is lost.
+                        Poll::Pending if link.leaves() && !link.pulse.in_head() => Poll::Ready(None),
+                        sniffed => sniffed,
                     }
                 });
                 let Some(http2) = sniffed.await else { return };
@@ -228,26 +231,30 @@ impl<S: Service> Streams for Connections<S> {
 async fn drive<C>(
     link: &Link,
     connection: &mut C,
-    finish: impl Fn(Pin<&mut C>),
+    leave: impl Fn(Pin<&mut C>),
+    leaves: impl Fn(&Link) -> bool,
 ) -> Option<Result<(), hyper::Error>>
 where
     C: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
-    let mut finishing = false;
+    let mut leaving = false;
     poll_fn(|cx| {
         link.park(cx.waker());
-        match link.order() {
-            Order::Serve => {}
-            Order::Finish if finishing => {}
-            Order::Finish => {
-                finishing = true;
-                finish(Pin::new(connection));
-            }
-            Order::Cut => return Poll::Ready(None),
+        if link.order() == Order::Cut {
+            return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut *connection).poll(cx).map(Some);
-        link.pulse.settle();
-        polled
+        loop {
+            if !leaving && leaves(link) {
+                leaving = true;
+                leave(Pin::new(connection));
+            }
+            let polled = Pin::new(&mut *connection).poll(cx).map(Some);
+            link.pulse.settle();
+            // A first request that came during a drain makes the connection one that leaves.
+            if polled.is_ready() || leaving || !leaves(link) {
+                return polled;
+            }
+        }
     })
     .await
 }

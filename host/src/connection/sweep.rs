@@ -7,8 +7,9 @@
 //! two ticks at most. The same task passes on the drain's stage.
 //!
 //! ```text
-//! Serve --idle, or drain--> Finish (Connection: close, GOAWAY) --grace--> Cut
-//!   `---- slow head, stalled client, or drain's end ----------------------^
+//! Serve --drain--> Finish --first request, or none for FRESH--> Leave --GOODBYE--> Cut
+//!   |`-- idle ---------------------------------------------------^                  ^
+//!   `--- slow head, stalled client, or drain's end ---------------------------------'
 //! ```
 
 use super::Limits;
@@ -24,7 +25,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Bounds of a tick: an eighth of the shortest time-out.
 const TICK_MIN: Duration = Duration::from_millis(5);
-const TICK_MAX: Duration = Duration::from_secs(1);
+const TICK_MAX: Duration = Duration::from_millis(500);
+/// How long a drain waits for the first request of a connection that is open already: it may be
+/// on its way, and its client has no answer that says `Connection: close` to go by.
+const FRESH: Duration = Duration::from_millis(500);
 /// How long a connection without requests may take to say goodbye: an HTTP/2 client has to
 /// answer a PING before the last GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -33,8 +37,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     Serve,
-    /// Answer what is in flight, then close.
+    /// Answer what is in flight or may just be coming in, then close.
     Finish,
+    /// Answer what is in flight, then close.
+    Leave,
     /// Close now.
     Cut,
 }
@@ -48,7 +54,7 @@ enum Phase {
     Busy,
     /// Answers are ready, and the client takes nothing.
     Stalled(u32),
-    Finishing,
+    Finishing(Order),
 }
 
 /// One connection.
@@ -69,6 +75,15 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn order(&self) -> Order {
         self.order.get()
+    }
+
+    /// Whether an HTTP/1 connection has to close once nothing is in flight.
+    pub(super) fn leaves(&self) -> bool {
+        match self.order.get() {
+            Order::Serve => false,
+            Order::Finish => self.pulse.turns() > 0,
+            Order::Leave | Order::Cut => true,
+        }
     }
 
     /// Who is to be woken by a new order.
@@ -94,8 +109,8 @@ impl Link {
         let in_flight = self.pulse.in_flight();
         if in_flight > 0 {
             if self.handed.get() >= in_flight { Phase::Stalled(self.pieces.get()) } else { Phase::Busy }
-        } else if self.order.get() == Order::Finish {
-            Phase::Finishing
+        } else if self.order.get() > Order::Serve {
+            Phase::Finishing(self.order.get())
         } else if self.pulse.in_head() {
             Phase::Head(self.pulse.turns())
         } else {
@@ -114,10 +129,13 @@ impl Link {
         let count = count.saturating_add(1);
         self.last.set((phase, count));
         match phase {
-            Phase::Idle(_) if count >= ticks.idle => self.tell(Order::Finish),
+            Phase::Idle(_) if count >= ticks.idle => self.tell(Order::Leave),
             Phase::Head(_) if count >= ticks.head => self.tell(Order::Cut),
             Phase::Stalled(_) if count >= ticks.idle => self.tell(Order::Cut),
-            Phase::Finishing if count >= ticks.goodbye => self.tell(Order::Cut),
+            Phase::Finishing(Order::Finish) if count >= ticks.fresh && !self.leaves() => {
+                self.tell(Order::Leave)
+            }
+            Phase::Finishing(_) if count >= ticks.goodbye => self.tell(Order::Cut),
             _ => {}
         }
     }
@@ -129,6 +147,7 @@ struct Ticks {
     length: Duration,
     head: u32,
     idle: u32,
+    fresh: u32,
     goodbye: u32,
 }
 
@@ -138,7 +157,13 @@ impl Ticks {
         let count = |timeout: Duration| {
             u32::try_from(timeout.as_nanos().div_ceil(length.as_nanos())).unwrap_or(u32::MAX).max(1)
         };
-        Ticks { length, head: count(limits.header_read), idle: count(limits.idle), goodbye: count(GOODBYE) }
+        Ticks {
+            length,
+            head: count(limits.header_read),
+            idle: count(limits.idle),
+            fresh: count(FRESH),
+            goodbye: count(GOODBYE),
+        }
     }
 }
 
@@ -273,7 +298,7 @@ mod tests {
         );
         let joined = sweep.join();
         assert_eq!(ticks_until_told(&sweep, &joined.link, || {}), 16);
-        assert_eq!(joined.link.order(), Order::Finish);
+        assert_eq!(joined.link.order(), Order::Leave);
         (0..9).for_each(|_| joined.link.tick(sweep.ticks));
         assert_eq!(joined.link.order(), Order::Cut);
     }
@@ -304,6 +329,18 @@ mod tests {
         assert_eq!(ticks_until_told(&sweep, &joined.link, pieces), 100);
         assert!(ticks_until_told(&sweep, &joined.link, || {}) <= 16);
         assert_eq!(joined.link.order(), Order::Cut);
+    }
+
+    #[test]
+    fn a_drain_leaves_time_for_a_first_request_only() {
+        let sweep = sweep();
+        let (fresh, used) = (sweep.join(), sweep.join());
+        used.link.pulse.begin();
+        used.link.pulse.end();
+        sweep.tell_all(Order::Finish);
+        assert!(used.link.leaves() && !fresh.link.leaves());
+        (0..3).for_each(|_| fresh.link.tick(sweep.ticks));
+        assert_eq!(fresh.link.order(), Order::Leave);
     }
 
     #[test]
