@@ -10,9 +10,6 @@ pub mod admin;
 pub mod compile;
 pub mod config;
 
-pub mod connection;
-pub mod listener;
-
 pub mod exchange;
 pub mod snapshot;
 
@@ -24,6 +21,9 @@ pub mod consumer;
 pub mod token;
 pub mod state;
 pub mod upstream;
+
+pub mod connection;
+pub mod listener;
 
 pub mod message;
 pub mod telemetry;

@@ -85,6 +85,7 @@ pub fn compile(
         router,
         routes,
         policies: policies.into_slots(),
+        upstream_metrics: upstreams.iter().map(|upstream| workshop.metrics.upstream(upstream.name())).collect(),
         upstreams,
         upstream_names,
         directory: Arc::new(directory),

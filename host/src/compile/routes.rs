@@ -5,7 +5,7 @@ use super::{Catalogue, Workshop, refuse};
 use crate::chain::Chain;
 use crate::chain::step::Step;
 use crate::config::Report;
-use crate::config::model::{Api, Config, Link, Operation, Rewrite as Written};
+use crate::config::model::{Api, At, Config, Link, Operation, Rewrite as Written};
 use crate::router::{ApiSpec, ListenerId, OperationSpec, RouteId, Router, parameter_names};
 use crate::snapshot::{Rewrite, Route};
 use http::Method;

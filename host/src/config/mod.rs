@@ -15,10 +15,11 @@ mod units;
 
 use std::path::{Path, PathBuf};
 
-use diagnostic::{Diagnostic, Report, Severity};
+use diagnostic::Severity;
 use model::Config;
 use source::Source;
 
+pub use diagnostic::{Diagnostic, Report};
 pub use effective::effective;
 pub use schema::schema;
 

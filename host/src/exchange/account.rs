@@ -7,7 +7,6 @@
 use super::intake::{Counted, Refused};
 use super::outcome::{Answered, Outcome};
 use super::view::View;
-use super::worker::Worker;
 use super::Inlet;
 use crate::chain;
 use crate::chain::Subject;
@@ -19,7 +18,6 @@ use crate::message::problem::Problem;
 use crate::snapshot::Route;
 use crate::telemetry::access_log::{Answered as Who, Entry};
 use crate::telemetry::reason::Reason;
-use crate::upstream::Call;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -160,15 +158,15 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.started.elapsed();
         let bytes_in = self.counted.as_ref().map_or(0, |counted| counted.bytes.get());
-        let worker = &self.inlet.worker;
-        let Some(Admitted { view, route, subject }) = &mut self.admitted else {
+        let inlet = self.inlet.clone();
+        let worker = &inlet.worker;
+        let Some(Admitted { view, route, mut subject }) = self.admitted.take() else {
             worker.unrouted.exchange(self.status.as_u16(), self.reason, total, None, bytes_in, self.bytes_out);
             write_line(self, None, None, total, bytes_in);
             return;
         };
-        let route = &view.snapshot.routes[*route];
+        let route = &view.snapshot.routes[route];
         route.metrics.exchange(self.status.as_u16(), self.reason, total, self.upstream, bytes_in, self.bytes_out);
-        let mut subject = subject.take();
         if let Some(subject) = &mut subject {
             if let Some(identity) = &subject.identity {
                 worker.consumer(identity).exchange();
@@ -187,8 +185,7 @@ impl Drop for Record {
                 chain::log::add(&route.chain, &view.waiting, subject);
             }
         }
-        let route = Some(route);
-        write_line(self, route, subject.as_deref(), total, bytes_in);
+        write_line(self, Some(route), subject.as_deref(), total, bytes_in);
     }
 }
 

@@ -59,8 +59,8 @@ impl Exchange {
 }
 
 impl connection::Service for Exchange {
-    async fn call(&self, peer: &Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
-        run(self.0.clone(), peer.clone(), request).await
+    fn call(&self, peer: &Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + 'static + use<> {
+        run(self.0.clone(), peer.clone(), request)
     }
 
     fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
@@ -143,16 +143,17 @@ async fn send(
         Some(name) => view.snapshot.upstream_names.get(name).copied(),
         None => route.upstream,
     };
-    let Some(pool) = chosen.map(|index| &view.upstreams[index]) else {
-        return Outcome::gateway(Reason::NothingAnswers).answer(subject);
-    };
+    let Some(index) = chosen else { return Outcome::gateway(Reason::NothingAnswers).answer(subject) };
+    let (pool, metrics) = (&view.upstreams[index], &view.snapshot.upstream_metrics[index]);
     let request = outbound(route, subject, body, upgrade.as_ref());
     let mut call = Call { upgrade: upgrade.is_some(), ..Call::default() };
     let asked = Instant::now();
     let sent = pool.send(request, &mut call).await;
-    account.called(asked.elapsed());
+    let elapsed = asked.elapsed();
+    account.called(elapsed);
     match sent {
         Ok(response) => {
+            metrics.answered(elapsed);
             let (mut parts, body) = response.into_parts();
             let protocol = receive_response(&mut parts.headers);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -168,6 +169,7 @@ async fn send(
             Outcome { reason: Reason::Proxied, answered: Answered::Upstream, body }
         }
         Err(failure) => {
+            metrics.failed(failure.reason());
             let reason = account.reason_of(failure.reason());
             tracing::debug!(request = %subject.id, upstream = pool.upstream().name(), "{}", failure.detail());
             Outcome::gateway(reason).answer(subject)

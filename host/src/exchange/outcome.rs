@@ -5,7 +5,7 @@
 use crate::chain::Subject;
 use crate::chain::subject::ResponseHead;
 use crate::message::body::Body;
-use crate::message::problem::{Dialect, Problem};
+use crate::message::problem::Problem;
 use crate::telemetry::reason::{Fault, Reason};
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ wasmtime::component::bindgen!({
     world: "witgate:host/imports",
     imports: {
         "witgate:policy/http-client": async,
+        "witgate:policy/crypto.verify-password": async,
     },
 });
 

@@ -103,7 +103,7 @@ impl Plugin {
             origin,
             bytes: bytes.len(),
             exports,
-            needs_fiber: imports.iter().any(|import| is_of(import, "http-client") || import.starts_with("wasi:")),
+            needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
             wants_facts: imports
                 .iter()
                 .any(|import| ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))),
@@ -176,6 +176,15 @@ fn is_of(import: &str, interface: &str) -> bool {
         .strip_prefix("witgate:policy/")
         .and_then(|rest| rest.strip_prefix(interface))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+}
+
+/// Whether an import has a host function that can suspend its guest.
+fn suspends(import: &str, item: ComponentItem, engine: &wasmtime::Engine) -> bool {
+    if is_of(import, "http-client") || import.starts_with("wasi:") {
+        return true;
+    }
+    let ComponentItem::ComponentInstance(interface) = item else { return false };
+    is_of(import, "crypto") && interface.exports(engine).any(|(name, _)| name == "verify-password")
 }
 
 fn is_component(bytes: &[u8]) -> Result<(), String> {

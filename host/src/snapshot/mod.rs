@@ -10,7 +10,7 @@ use crate::consumer::Directory;
 use crate::message::forwarded::Trusted;
 use crate::plugin::Policy;
 use crate::router::Router;
-use crate::telemetry::metric::ApiMetrics;
+use crate::telemetry::metric::{ApiMetrics, UpstreamMetrics};
 use crate::upstream::Upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Snapshot {
     pub policies: Vec<Arc<Policy>>,
     /// By index: `Route::upstream`, and the pools of a worker's view.
     pub upstreams: Vec<Arc<Upstream>>,
+    pub upstream_metrics: Vec<Arc<UpstreamMetrics>>,
     pub upstream_names: HashMap<String, usize>,
     pub directory: Arc<Directory>,
     pub trusted: Trusted,

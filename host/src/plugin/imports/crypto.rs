@@ -17,8 +17,9 @@ impl Host for Guest {
     fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> bool {
         crypto::equal(&a, &b)
     }
-    fn verify_password(&mut self, password: String, phc: String) -> bool {
-        crypto::verify_password(&password, &phc)
+    /// Made to be slow, so it is done on a thread where it holds nobody up.
+    async fn verify_password(&mut self, password: String, phc: String) -> bool {
+        tokio::task::spawn_blocking(move || crypto::verify_password(&password, &phc)).await.unwrap_or(false)
     }
 }
 

@@ -37,10 +37,10 @@ impl Guest {
         if !self.about.grants.upstreams.contains(&request.upstream) {
             return Err(FetchError::NotGranted);
         }
-        let facts = self.facts.as_mut().ok_or(FetchError::NotGranted)?;
-        facts.fetches_left = facts.fetches_left.checked_sub(1).ok_or(FetchError::TooLarge)?;
         // Whatever comes back must fit beside what the guest has already.
         let bytes_max = self.memory_left() / 2;
+        let facts = self.facts.as_mut().ok_or(FetchError::NotGranted)?;
+        facts.fetches_left = facts.fetches_left.checked_sub(1).ok_or(FetchError::TooLarge)?;
         let (reply, answer) = oneshot::channel();
         facts.port.0.send(FetchJob { request, bytes_max, reply }).map_err(|_| FetchError::Connect)?;
         Ok(answer)

@@ -12,13 +12,13 @@ const REASONS: usize = Reason::ALL.len();
 /// One upstream's requests. A retry counts as a request of its own.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
-    pub(super) requests: Counter,
+    pub requests: Counter,
     pub(super) failures: Sharded<Failures>,
-    pub(super) retries: Counter,
-    pub(super) ejections: Counter,
-    pub(super) active: Gauge,
+    pub retries: Counter,
+    pub ejections: Counter,
+    pub active: Gauge,
     pub(super) latency: Histogram,
-    pub(super) connections: Counter,
+    pub connections: Counter,
     pub(super) endpoints: Gauge,
     pub(super) endpoints_healthy: Gauge,
 }
@@ -38,19 +38,6 @@ impl UpstreamMetrics {
         }
     }
 
-    /// A request is about to be sent; `ended` must follow however it ends.
-    #[inline]
-    pub fn started(&self) {
-        self.requests.add(1);
-        self.active.add(1);
-    }
-
-    /// The request is over, answered or not: its body came to an end, it failed, or was dropped.
-    #[inline]
-    pub fn ended(&self) {
-        self.active.add(-1);
-    }
-
     /// The answer's head arrived `latency` after the request was sent.
     #[inline]
     pub fn answered(&self, latency: Duration) {
@@ -61,21 +48,6 @@ impl UpstreamMetrics {
     pub fn failed(&self, reason: Reason) {
         let (failures, writers) = self.failures.mine();
         failures.0[reason.index()].add(1, writers);
-    }
-
-    #[inline]
-    pub fn retried(&self) {
-        self.retries.add(1);
-    }
-
-    /// An endpoint was taken out for failing.
-    pub fn ejected(&self) {
-        self.ejections.add(1);
-    }
-
-    /// A connection was opened, so none could be reused.
-    pub fn connected(&self) {
-        self.connections.add(1);
     }
 
     /// How many endpoints there are and how many take traffic; told by a control thread.
@@ -104,11 +76,11 @@ impl Default for Failures {
 /// One listener's connections.
 #[derive(Debug)]
 pub struct ListenerMetrics {
-    pub(super) accepted: Counter,
-    pub(super) active: Gauge,
-    pub(super) refused: Counter,
-    pub(super) handshake_failures: Counter,
-    pub(super) accept_errors: Counter,
+    pub accepted: Counter,
+    pub active: Gauge,
+    pub refused: Counter,
+    pub handshake_failures: Counter,
+    pub accept_errors: Counter,
 }
 
 impl ListenerMetrics {
@@ -120,33 +92,6 @@ impl ListenerMetrics {
             handshake_failures: Counter::new(workers),
             accept_errors: Counter::new(workers),
         }
-    }
-
-    /// A connection was accepted; `closed` must follow however it ends.
-    #[inline]
-    pub fn opened(&self) {
-        self.accepted.add(1);
-        self.active.add(1);
-    }
-
-    #[inline]
-    pub fn closed(&self) {
-        self.active.add(-1);
-    }
-
-    /// A connection was closed at once, over a limit.
-    pub fn refused(&self) {
-        self.refused.add(1);
-    }
-
-    /// TLS, or the PROXY preface, failed or took too long.
-    pub fn handshake_failed(&self) {
-        self.handshake_failures.add(1);
-    }
-
-    /// `accept` itself failed: out of file descriptors, mostly.
-    pub fn accept_failed(&self) {
-        self.accept_errors.add(1);
     }
 
     /// Connections open now.
