@@ -1,1 +1,5 @@
 //! (room: cli)
+
+pub mod check;
+pub mod key;
+pub mod schema;

@@ -206,12 +206,17 @@ impl Listing {
         u32::try_from(self.line_starts.partition_point(|start| *start <= offset)).unwrap_or(u32::MAX)
     }
 
+    /// A line's text by its number, from 1.
+    pub(super) fn line(&self, number: u32) -> Option<&str> {
+        let start = *self.line_starts.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        self.text.get(start..)?.lines().next()
+    }
+
     fn excerpt(&self, at: &At) -> Option<Excerpt> {
         if self.hidden.iter().any(|(first, last)| (*first..=*last).contains(&at.line)) {
             return None;
         }
-        let start = *self.line_starts.get(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
-        let line = self.text.get(start..)?.lines().next()?;
+        let line = self.line(at.line)?;
         let column = usize::try_from(at.column).ok()?.checked_sub(1)?;
         let count = line.chars().count();
         if line.trim().is_empty() || column > count {

@@ -13,6 +13,7 @@ use super::model::{
     Allow, Api, Balance, Config, HostField, Isolation, Link, Listener, OnError, Operation, Policy,
     PolicyLimits, PositionOf, Product, Rewrite, Subscription, Upstream, UpstreamProtocol,
 };
+use super::source::has_password;
 use super::units::{shown_bytes, shown_duration};
 
 /// What stands in the place of a secret.
@@ -229,6 +230,7 @@ fn masked(value: &Value, pointer: &mut String, positions: &dyn PositionOf) -> Va
             .map(|(key, value)| (key.clone(), below(&key.replace('~', "~0").replace('/', "~1"), value)))
             .collect::<Map<_, _>>()
             .into(),
+        Value::String(text) if has_password(text) => MASK.into(),
         other => other.clone(),
     }
 }

@@ -87,6 +87,8 @@ pub fn shown_bytes(bytes: u64) -> String {
         _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ if bytes.is_multiple_of(1_000_000) => format!("{}MB", bytes / 1_000_000),
+        _ if bytes.is_multiple_of(1000) => format!("{}kB", bytes / 1000),
         _ => format!("{bytes}B"),
     }
 }

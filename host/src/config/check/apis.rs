@@ -58,7 +58,9 @@ fn api<'s>(
     {
         reader.error(&field, "the API has no operations, so nothing could match", "`operations`, or `false`");
     }
-    answered(reader, table, &api);
+    if !table.has_unknown {
+        answered(reader, table, &api);
+    }
     api
 }
 
@@ -156,7 +158,7 @@ fn match_of<'s>(
     field: &Field<'s>,
     seen: &mut HashMap<String, u32>,
 ) -> (Vec<String>, Option<String>) {
-    const EXPECTED: &str = "such as `match: { methods: [GET], path: \"/{id}\" }`";
+    const EXPECTED: &str = "`match: { methods: [GET], path: \"/{id}\" }` or the like";
     if operation.get("match").is_none() {
         reader.missing(operation, "match", EXPECTED);
     }

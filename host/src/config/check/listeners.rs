@@ -25,7 +25,7 @@ pub(super) fn listeners<'s>(reader: &mut Reader<'s>, root: &Table<'s>) -> Vec<Li
             reader.missing(
                 root,
                 "listeners",
-                "such as `listeners: [{ name: public, address: \"0.0.0.0:8080\" }]`",
+                "`listeners: [{ name: public, address: \"0.0.0.0:8080\" }]` or the like",
             );
         }
         return Vec::new();
@@ -87,7 +87,7 @@ fn limits<'s>(reader: &mut Reader<'s>, listener: &Table<'s>) -> ListenerLimits {
 
 fn tls<'s>(reader: &mut Reader<'s>, field: &Field<'s>) -> Option<Tls> {
     let table = reader.table(field, &keys::TLS)?;
-    let expected = "such as `certificates: [{ cert: api.pem, key: api.key }]`";
+    let expected = "`certificates: [{ cert: api.pem, key: api.key }]` or the like";
     if table.get("certificates").is_none() {
         reader.missing(&table, "certificates", expected);
     }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::super::diagnostic::{Diagnostic, Report, nearest};
 use super::super::model::{At, Secret};
-use super::super::source::{Entry, Node, Place, Source, Text, Value, item_segment, key_segment};
+use super::super::source::{
+    Entry, Node, Place, Source, Text, Value, has_password, item_segment, key_segment,
+};
 use super::super::units::{self, Mistake};
 use super::keys::Keys;
 
@@ -59,6 +61,8 @@ pub(super) struct Table<'s> {
     pub(super) path: String,
     pub(super) place: Place,
     known: &'static Keys,
+    /// There are other keys, which have been reported: one of them may be what is missed.
+    pub(super) has_unknown: bool,
 }
 
 impl<'s> Table<'s> {
@@ -150,6 +154,7 @@ impl<'s> Reader<'s> {
             Value::Null | Value::Broken => "nothing".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
+            Value::Text(text) if has_password(text.written()) => "the URL".to_owned(),
             Value::Text(text) => quoted(text.written()),
             Value::Bool(_) | Value::Number(_) => quoted(&self.written(field.node)),
         }
@@ -195,7 +200,9 @@ impl<'s> Reader<'s> {
             self.wrong_kind(field, "a map");
             return None;
         };
+        let mut has_unknown = false;
         for entry in entries.iter().filter(|entry| !known.keys.contains(&entry.key.as_str())) {
+            has_unknown = true;
             let path = format!("{}{}", field.path, key_segment(&entry.key, field.path.is_empty()));
             let at = self.at_place(entry.key_place, &path);
             let synonym = known.synonyms.iter().find(|(other, _)| *other == entry.key).map(|(_, ours)| *ours);
@@ -206,7 +213,7 @@ impl<'s> Reader<'s> {
             }
             self.push(diagnostic);
         }
-        Some(Table { entries, path: field.path.clone(), place: field.place, known })
+        Some(Table { entries, path: field.path.clone(), place: field.place, known, has_unknown })
     }
 
     /// The map under `key`, if there is one.
@@ -552,7 +559,7 @@ impl<'s> Reader<'s> {
                 let at = self.at(&field);
                 let names = words.iter().map(|(word, _)| *word);
                 let near = nearest(&text, names.clone());
-                let expected = names.collect::<Vec<_>>().join(" or ");
+                let expected = one_of(&names.collect::<Vec<_>>());
                 let message = format!("{} is not a valid choice", self.shown(&field));
                 self.push(Diagnostic::error(&at, message).with_nearest(near).expecting(expected));
                 default
@@ -631,5 +638,16 @@ pub(super) fn quoted(text: &str) -> String {
         format!("\"{}…\"", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
     } else {
         format!("\"{text}\"")
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [first @ .., before, last] => {
+            let first: String = first.iter().map(|word| format!("{word}, ")).collect();
+            format!("{first}{before} or {last}")
+        }
+        _ => words.concat(),
     }
 }

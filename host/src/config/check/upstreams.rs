@@ -44,7 +44,7 @@ fn upstream<'s>(reader: &mut Reader<'s>, table: &Table<'s>, name: String) -> Ups
 
 fn endpoints<'s>(reader: &mut Reader<'s>, table: &Table<'s>) -> Vec<Endpoint> {
     if table.get("endpoints").is_none() {
-        reader.missing(table, "endpoints", "such as `endpoints: [\"http://127.0.0.1:9001\"]`");
+        reader.missing(table, "endpoints", "`endpoints: [\"http://127.0.0.1:9001\"]` or the like");
     }
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let fields = reader.filled_list(table, "endpoints").unwrap_or_default();

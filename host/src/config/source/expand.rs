@@ -85,7 +85,11 @@ impl<'l> Expand<'l> {
         for (key, value) in pairs {
             let key_place = place_of(&key);
             self.measure(key_place);
-            self.segments.push(key_segment(&key.value, self.segments.is_empty()));
+            let segment = match self.segments.as_slice() {
+                [map] if NAMED_MAPS.contains(&map.as_str()) => item_segment(Some(&key.value), 0),
+                above => key_segment(&key.value, above.is_empty()),
+            };
+            self.segments.push(segment);
             if let Some(line) = seen.get(&key.value) {
                 let message = format!("the key \"{}\" is given twice (first on line {line})", key.value);
                 self.mistake(key_place, message, None);
@@ -203,6 +207,9 @@ impl<'l> Expand<'l> {
         }
     }
 }
+
+/// Maps whose keys are names that the file chose, which paths show as they show those of lists.
+const NAMED_MAPS: [&str; 3] = ["upstreams", "policies", "secrets"];
 
 const REFERENCE_FORMS: &str = "`${env:NAME}` or `${file:path}`; write `$${` for a plain `${`";
 

@@ -164,9 +164,15 @@ pub fn parse(path: &Path, text: String) -> Result<Source, Report> {
     let raw = match parsed {
         Ok(raw) => raw,
         Err(error) => {
+            if listing.line(error.line).is_some_and(might_hold_secret) {
+                listing.hide(error.line, error.line);
+            }
             return Err(refusal(path, Some(listing), error.line, error.column, error.message));
         }
     };
+    if matches!(raw.value, yaml::Raw::Null) {
+        return Err(refusal(path, Some(listing), 0, 0, yaml::EMPTY.to_owned()));
+    }
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let mut expand = Expand::new(path, &folder, &mut listing);
     let root = expand.node(raw);
@@ -208,7 +214,7 @@ fn plain(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// Marks the lines where the places made for secrets hold one in clear.
+/// Marks the lines where a secret stands in clear: in the places made for secrets, and in URLs.
 fn hide_secrets(root: &Node, listing: &mut Listing) {
     let token = root.get("admin").and_then(|admin| admin.get("token"));
     let secrets = match root.get("secrets").map(|node| &node.value) {
@@ -223,17 +229,43 @@ fn hide_secrets(root: &Node, listing: &mut Listing) {
     });
     let hashed =
         |node: &&Node| matches!(&node.value, Value::Text(text) if text.written().starts_with("sha256:"));
-    for node in
-        token.into_iter().chain(secrets.iter().map(|entry| &entry.node)).chain(keys.filter(|k| !hashed(k)))
-    {
+    let places = token.into_iter().chain(secrets.iter().map(|entry| &entry.node));
+    for node in places.chain(keys.filter(|key| !hashed(key))) {
         if matches!(&node.value, Value::Text(text) if !text.is_secret())
             || matches!(node.value, Value::Number(_))
         {
-            let last = node.place.start + node.place.len.saturating_sub(1);
-            let last = listing.line_of(last);
-            listing.hide(node.place.line, last.max(node.place.line));
+            hide(node, listing);
         }
     }
+    hide_passwords(root, listing);
+}
+
+fn hide_passwords(node: &Node, listing: &mut Listing) {
+    match &node.value {
+        Value::Text(text) if has_password(text.written()) => hide(node, listing),
+        Value::List(items) => items.iter().for_each(|item| hide_passwords(item, listing)),
+        Value::Map(entries) => entries.iter().for_each(|entry| hide_passwords(&entry.node, listing)),
+        _ => {}
+    }
+}
+
+fn hide(node: &Node, listing: &mut Listing) {
+    let last = listing.line_of(node.place.start + node.place.len.saturating_sub(1));
+    listing.hide(node.place.line, last.max(node.place.line));
+}
+
+/// Whether a text is a URL with a user name, and so probably with a password.
+pub(super) fn has_password(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| {
+        rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+    })
+}
+
+/// Whether a line of a file that is not valid YAML might hold a secret.
+fn might_hold_secret(line: &str) -> bool {
+    const WORDS: [&str; 5] = ["token", "secret", "password", "key", "authorization"];
+    let line = line.to_ascii_lowercase();
+    WORDS.iter().any(|word| line.contains(word)) || (line.contains("://") && line.contains('@'))
 }
 
 /// `[name]`, else `[3]`.
@@ -331,6 +363,8 @@ mod tests {
         assert!(refused("a: 1\n---\nb: 2\n").contains("document"));
         assert!(refused("").contains("empty"));
         assert!(refused("a: [1\nb: 2").contains("not valid YAML"));
+        let clear = refused("admin: { token: hunter2, x: ] }");
+        assert!(clear.contains("not valid YAML") && !clear.contains("hunter2"), "{clear}");
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.yaml");

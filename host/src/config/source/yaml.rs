@@ -15,6 +15,9 @@ const DEPTH_MAX: usize = 48;
 /// Values that aliases may repeat, all together: an alias bomb ends here.
 const ALIAS_EVENTS_MAX: usize = 100_000;
 
+/// What is said of a file without a value.
+pub(super) const EMPTY: &str = "the file is empty; a configuration has at least `listeners`";
+
 /// Why a text is not YAML, or not to be read. Line and column from 1; 0 where unknown.
 pub(super) struct SyntaxError {
     pub(super) line: u32,
@@ -29,7 +32,8 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Raw>, SyntaxError> {
             max_depth: DEPTH_MAX,
             max_events: 4_000_000,
             max_nodes: 2_000_000,
-            max_documents: 1,
+            // The second is seen, to be told from other excesses.
+            max_documents: 2,
             enforce_alias_anchor_ratio: false,
         },
         // Reported by `expand`, which goes on to the rest of the file.
@@ -79,7 +83,7 @@ fn message_of(error: &serde_saphyr::Error) -> String {
         Error::Budget { .. } => format!(
             "too large or too deep; a configuration has one document, at most {DEPTH_MAX} levels and 4 MiB"
         ),
-        Error::Eof { .. } => "empty; a configuration has at least `listeners`".to_owned(),
+        Error::Eof { .. } => EMPTY.to_owned(),
         other => {
             let text = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
             let line = text.lines().next().unwrap_or_default();
