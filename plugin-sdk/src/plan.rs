@@ -1,0 +1,252 @@
+//! What a policy wants, collected during `configure` and told to the host when that succeeded.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::{BodyMode, Entry, Fallback, Request, Response, host};
+
+/// What a policy reads, writes and wants. What is not said here never reaches it, and no other
+/// edit is accepted from it.
+///
+/// Names to read, none of them case-sensitive: a header (`authorization`); `:method` `:scheme`
+/// `:authority` `:path` `:query` `:status`; `client:ip` `client:cert-subject`
+/// `client:cert-fingerprint` `tls:sni`; `request:id` `api:name` `operation:name` `consumer:name`
+/// `product:name`; `param:NAME` `query:NAME` `cookie:NAME` `claim:NAME` `context:NAME`;
+/// `request-header:NAME` in response hooks; `trailer:NAME`; `headers:*`, the right to call
+/// [`Request::headers`]. In `on_log` also `time:start` `time:total-micros` `time:upstream-micros`
+/// `bytes:in` `bytes:out` `answered:by` `answered:why` `:note`.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub(crate) request: Vec<String>,
+    pub(crate) response: Vec<String>,
+    pub(crate) log: Vec<String>,
+    writes: Vec<String>,
+    request_body: Option<(BodyMode, u32)>,
+    response_body: Option<(BodyMode, u32)>,
+    on_error: Option<Fallback>,
+    tick_millis: Option<u32>,
+}
+
+/// A value that the plan asked for, found in a hook without looking for its name.
+/// Of a [`Request`] unless told otherwise.
+pub struct Read<M = Request> {
+    index: u32,
+    message: PhantomData<fn() -> M>,
+}
+
+impl Plan {
+    /// `on_request` receives this value.
+    pub fn read(&mut self, name: impl Into<String>) -> Read {
+        declare(&mut self.request, name.into())
+    }
+
+    /// `on_response` receives this value.
+    pub fn read_of_response(&mut self, name: impl Into<String>) -> Read<Response> {
+        declare(&mut self.response, name.into())
+    }
+
+    /// `on_log` receives this value of each exchange.
+    pub fn read_of_log(&mut self, name: impl Into<String>) -> Read<Entry> {
+        declare(&mut self.log, name.into())
+    }
+
+    /// `on_request` receives these values, found there by name.
+    pub fn read_request<N: Into<String>>(&mut self, names: impl IntoIterator<Item = N>) -> &mut Self {
+        for name in names {
+            self.read(name);
+        }
+        self
+    }
+
+    /// `on_response` receives these values, found there by name.
+    pub fn read_response<N: Into<String>>(&mut self, names: impl IntoIterator<Item = N>) -> &mut Self {
+        for name in names {
+            self.read_of_response(name);
+        }
+        self
+    }
+
+    /// `on_log` receives these values, found there by name.
+    pub fn read_log<N: Into<String>>(&mut self, names: impl IntoIterator<Item = N>) -> &mut Self {
+        for name in names {
+            self.read_of_log(name);
+        }
+        self
+    }
+
+    /// Edits may touch these: a header, `PREFIX*`, `:method` `:path` `:query` `:authority`
+    /// `:status`, `upstream:name`, `consumer:name`, `context:NAME`.
+    pub fn write<N: Into<String>>(&mut self, names: impl IntoIterator<Item = N>) -> &mut Self {
+        for name in names {
+            let name = name.into();
+            if !self.writes.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+                self.writes.push(name);
+            }
+        }
+        self
+    }
+
+    /// `on_request_body` gets the whole body; the client of a longer one gets 413.
+    pub fn buffer_request_body(&mut self, bytes_max: u32) -> &mut Self {
+        self.request_body = Some((BodyMode::Buffer, bytes_max));
+        self
+    }
+
+    /// `on_response_body` gets the whole body; a longer one becomes 502.
+    pub fn buffer_response_body(&mut self, bytes_max: u32) -> &mut Self {
+        self.response_body = Some((BodyMode::Buffer, bytes_max));
+        self
+    }
+
+    /// A [`BodyFilter`](crate::BodyFilter) sees the request's body as it streams.
+    pub fn stream_request_body(&mut self) -> &mut Self {
+        self.request_body = Some((BodyMode::Stream, 0));
+        self
+    }
+
+    /// A [`BodyFilter`](crate::BodyFilter) sees the response's body as it streams.
+    pub fn stream_response_body(&mut self) -> &mut Self {
+        self.response_body = Some((BodyMode::Stream, 0));
+        self
+    }
+
+    /// What becomes of the exchange when a hook fails; the operator's `on_error` prevails.
+    pub fn on_error(&mut self, fallback: Fallback) -> &mut Self {
+        self.on_error = Some(fallback);
+        self
+    }
+
+    /// `on_tick` runs this often.
+    pub fn tick(&mut self, period: Duration) -> &mut Self {
+        self.tick_millis = Some(millis(period));
+        self
+    }
+
+    /// Tells the host. Each list is said in one call, so that its order is the order of the values.
+    pub(crate) fn announce(&self) {
+        let lists: [(&[String], fn(&[String])); 4] = [
+            (&self.request, host::plan::request_reads),
+            (&self.response, host::plan::response_reads),
+            (&self.log, host::plan::log_reads),
+            (&self.writes, host::plan::writes),
+        ];
+        for (names, tell) in lists {
+            if !names.is_empty() {
+                tell(names);
+            }
+        }
+        if let Some((mode, bytes_max)) = self.request_body {
+            host::plan::request_body(mode, bytes_max);
+        }
+        if let Some((mode, bytes_max)) = self.response_body {
+            host::plan::response_body(mode, bytes_max);
+        }
+        if let Some(fallback) = self.on_error {
+            host::plan::on_error(fallback);
+        }
+        if let Some(period) = self.tick_millis {
+            host::plan::tick_millis(period);
+        }
+    }
+}
+
+impl<M> Read<M> {
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+impl<M> Clone for Read<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Read<M> {}
+
+impl<M> std::fmt::Debug for Read<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Read({})", self.index)
+    }
+}
+
+/// Whether `name` is one that a plan can read in any hook: a header's name, or one of the names
+/// with a colon that [`Plan`] lists. For policies whose configuration holds such names.
+pub fn is_name(name: &str) -> bool {
+    const WHOLE: [&str; 15] = [
+        ":method",
+        ":scheme",
+        ":authority",
+        ":path",
+        ":query",
+        ":status",
+        "client:ip",
+        "client:cert-subject",
+        "client:cert-fingerprint",
+        "tls:sni",
+        "request:id",
+        "api:name",
+        "operation:name",
+        "consumer:name",
+        "product:name",
+    ];
+    const FAMILIES: [&str; 7] = ["param", "query", "cookie", "claim", "context", "request-header", "trailer"];
+    match name.split_once(':') {
+        None => is_header(name),
+        Some((family, rest)) => {
+            WHOLE.iter().any(|whole| whole.eq_ignore_ascii_case(name))
+                || !rest.is_empty() && FAMILIES.iter().any(|known| known.eq_ignore_ascii_case(family))
+        }
+    }
+}
+
+/// Whether `name` is a token (RFC 9110 5.6.2), as header names are.
+pub fn is_header(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Whole milliseconds, rounded up, as far as 32 bits reach (49 days).
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+fn declare<M>(names: &mut Vec<String>, name: String) -> Read<M> {
+    let known = names.iter().position(|known| known.eq_ignore_ascii_case(&name));
+    let index = known.unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    });
+    Read { index: index as u32, message: PhantomData }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_asked_for_once() {
+        let mut plan = Plan::default();
+        let first = plan.read("Authorization");
+        plan.read_request(["client:ip", "authorization"]);
+        assert_eq!(first.index(), plan.read("authorization").index());
+        assert_eq!(plan.request, ["Authorization", "client:ip"]);
+    }
+
+    #[test]
+    fn names() {
+        for good in ["authorization", "client:ip", ":query", "param:id", "claim:https://x/y", "Query:a"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "client:port", "param:", "with space", ":note", "headers:*", "naïve"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn milliseconds_round_up_and_saturate() {
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_secs(2)), 2000);
+        assert_eq!(millis(Duration::MAX), u32::MAX);
+    }
+}

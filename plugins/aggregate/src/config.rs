@@ -1,0 +1,108 @@
+//! The configuration and its mistakes.
+
+use std::collections::BTreeMap;
+
+use witgate::prelude::*;
+use witgate::setting::Period;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What to ask for, by the name of its member in the document.
+    pub(crate) parts: BTreeMap<String, PartConfig>,
+    /// Headers of the client that the upstreams get; no others are passed on.
+    #[serde(default)]
+    pub(crate) pass_headers: Vec<String>,
+    /// The member that tells why optional parts are missing.
+    #[serde(default = "errors")]
+    pub(crate) errors_member: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartConfig {
+    /// The upstream's name.
+    pub(crate) upstream: String,
+    /// The path and query, with values in braces: `/api/employee/{param:id}`.
+    pub(crate) path: String,
+    #[serde(default = "get")]
+    pub(crate) method: String,
+    /// How long to wait, such as `2s`; unless told otherwise the upstream's own time.
+    #[serde(default)]
+    pub(crate) timeout: Option<Period>,
+    /// Whether the document is worth something without this part.
+    #[serde(default)]
+    pub(crate) optional: bool,
+    /// Headers of the call.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.parts.is_empty() {
+            return Err("parts: there are none".into());
+        }
+        // Of the gateway's own, or such that a part would answer without its document.
+        const REFUSED: [&str; 15] = [
+            "host",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "te",
+            "upgrade",
+            "expect",
+            "accept-encoding",
+            "range",
+            "if-match",
+            "if-none-match",
+            "if-modified-since",
+            "if-unmodified-since",
+            "if-range",
+            "content-type",
+        ];
+        let refused = |name: &str| REFUSED.iter().any(|refused| refused.eq_ignore_ascii_case(name));
+        for name in &self.pass_headers {
+            if !witgate::is_header(name) {
+                return Err(format!("pass_headers: `{name}` is no header name"));
+            }
+            if refused(name) {
+                return Err(format!("pass_headers: `{name}` is not the client's to say here"));
+            }
+        }
+        let is_member = |name: &str| witgate::is_header(name) && !name.contains(['"', '\\']);
+        if !is_member(&self.errors_member) || self.parts.contains_key(&self.errors_member) {
+            return Err(format!("errors_member: `{}` is taken or no name", self.errors_member));
+        }
+        for (name, part) in &self.parts {
+            if !is_member(name) {
+                return Err(format!("parts: `{name}` is not letters, digits, `-` and `_`"));
+            }
+            if part.upstream.is_empty() {
+                return Err(format!("parts.{name}.upstream: is empty"));
+            }
+            if !witgate::is_header(&part.method) {
+                return Err(format!("parts.{name}.method: `{}` is no method", part.method));
+            }
+            for (header, value) in &part.headers {
+                if !witgate::is_header(header)
+                    || refused(header) && !header.eq_ignore_ascii_case("content-type")
+                {
+                    return Err(format!("parts.{name}.headers: `{header}` cannot be set"));
+                }
+                if value.contains(|c: char| c.is_ascii_control()) {
+                    return Err(format!("parts.{name}.headers.{header}: has a control character"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+fn errors() -> String {
+    "errors".into()
+}

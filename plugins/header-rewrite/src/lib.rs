@@ -1,0 +1,282 @@
+//! Sets, appends and removes headers of requests and responses.
+//!
+//! ```yaml
+//! plugin: header-rewrite
+//! config:
+//!   request:
+//!     set: { x-client: "{client:ip}", x-user: "{claim:sub}" }
+//!     append: { via-policy: "{api:name}/{param:id}" }
+//!     remove: [x-debug, x-internal-*]
+//!   response:
+//!     remove: [server, x-powered-by]
+//!     set: { x-request: "{request:id}" }
+//! ```
+//!
+//! Names in braces are values of the exchange, under the names that policies read by: headers of
+//! the message in hand (`{accept}`), `{:path}`, `{client:ip}`, `{api:name}`, `{consumer:name}`,
+//! `{param:NAME}`, `{query:NAME}`, `{cookie:NAME}`, `{claim:NAME}`, and in responses `{:status}` and
+//! `{request-header:NAME}`. `{{` and `}}` are braces. A name that does not exist is refused when the
+//! gateway starts.
+//!
+//! First headers are removed, then set, then appended. Where a template names a value that the
+//! exchange does not have, nothing is appended, and `set` removes the header: what the client
+//! itself sent there must not pass for the gateway's word. The lines of a repeated header are
+//! joined with `, `.
+
+mod template;
+
+use std::collections::BTreeMap;
+
+use witgate::prelude::*;
+use witgate::{Edit, Field};
+
+use template::Template;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Of requests, before they go upstream.
+    #[serde(default)]
+    request: Changes,
+    /// Of responses, before they go to the client.
+    #[serde(default)]
+    response: Changes,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    /// Headers that get exactly this value.
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    /// Headers that get one more value.
+    #[serde(default)]
+    append: BTreeMap<String, String>,
+    /// Headers that are removed; `x-internal-*`: all that begin so.
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+pub struct HeaderRewrite {
+    request: Script<Request>,
+    response: Script<Response>,
+}
+
+/// The changes of one direction, as a hook needs them.
+struct Script<M> {
+    remove: Vec<String>,
+    /// In lower case.
+    remove_prefixes: Vec<String>,
+    set: Vec<(String, Template<M>)>,
+    append: Vec<(String, Template<M>)>,
+}
+
+impl Policy for HeaderRewrite {
+    type Config = Config;
+
+    fn configure(config: Config, plan: &mut Plan) -> Result<Self, String> {
+        for (direction, changes) in [("request", &config.request), ("response", &config.response)] {
+            changes.check().map_err(|error| format!("{direction}.{error}"))?;
+            plan.write(changes.names());
+        }
+        let request = Script::new(config.request, |name| plan.read(name));
+        let request = request.map_err(|error| format!("request.{error}"))?;
+        let response = Script::new(config.response, |name| plan.read_of_response(name));
+        let response = response.map_err(|error| format!("response.{error}"))?;
+        if request.is_empty() && response.is_empty() {
+            return Err("there is nothing to change".into());
+        }
+        Ok(HeaderRewrite { request, response })
+    }
+
+    fn on_request(&self, request: &Request) -> Result<Verdict, String> {
+        Ok(self.request.run(|read| request.get(read), || request.headers()))
+    }
+
+    fn on_response(&self, response: &Response) -> Result<Verdict, String> {
+        Ok(self.response.run(|read| response.get(read), || response.headers()))
+    }
+}
+
+witgate::policy!(HeaderRewrite);
+
+impl Changes {
+    fn check(&self) -> Result<(), String> {
+        let lists = [("set", self.set.keys()), ("append", self.append.keys())];
+        let removed = self.remove.iter().map(|name| ("remove", name.strip_suffix('*').unwrap_or(name)));
+        let written =
+            lists.into_iter().flat_map(|(list, names)| names.map(move |name| (list, name.as_str())));
+        for (list, name) in written.chain(removed) {
+            if !witgate::is_header(name) || name.contains('*') {
+                return Err(format!("{list}: `{name}` is no header name"));
+            }
+            if FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name)) {
+                return Err(format!("{list}: `{name}` is the gateway's own"));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.set.keys().chain(self.append.keys()).chain(&self.remove)
+    }
+}
+
+/// Headers that say where a message ends or goes: the gateway accepts no edit of them.
+const FRAMING: [&str; 6] = ["content-length", "transfer-encoding", "connection", "te", "upgrade", "host"];
+
+impl<M> Script<M>
+where
+    Read<M>: Field<M>,
+{
+    fn new(changes: Changes, mut read: impl FnMut(String) -> Read<M>) -> Result<Self, String> {
+        let mut compile = |list: &str, templates: BTreeMap<String, String>| {
+            let mut compiled = Vec::with_capacity(templates.len());
+            for (name, text) in templates {
+                let template =
+                    Template::parse(&text, &mut read).map_err(|error| format!("{list}[{name}]: {error}"))?;
+                compiled.push((name, template));
+            }
+            Ok::<_, String>(compiled)
+        };
+        let (set, append) = (compile("set", changes.set)?, compile("append", changes.append)?);
+        let (prefixes, remove): (Vec<String>, Vec<String>) =
+            changes.remove.into_iter().partition(|name| name.ends_with('*'));
+        if !prefixes.is_empty() {
+            read("headers:*".into());
+        }
+        let lower = |prefix: String| prefix.trim_end_matches('*').to_ascii_lowercase();
+        let remove_prefixes = prefixes.into_iter().map(lower).collect();
+        Ok(Script { remove, remove_prefixes, set, append })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty()
+            && self.remove_prefixes.is_empty()
+            && self.set.is_empty()
+            && self.append.is_empty()
+    }
+
+    fn run<'a>(
+        &self,
+        get: impl Fn(Read<M>) -> Option<&'a str>,
+        headers: impl Fn() -> Vec<(String, String)>,
+    ) -> Verdict {
+        let mut edits = Vec::with_capacity(self.remove.len() + self.set.len() + self.append.len());
+        edits.extend(self.remove.iter().cloned().map(Edit::Remove));
+        if !self.remove_prefixes.is_empty() {
+            let mut names: Vec<String> =
+                headers().into_iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+            names.retain(|name| self.remove_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
+            names.retain(|name| !FRAMING.contains(&name.as_str()));
+            names.sort_unstable();
+            names.dedup();
+            edits.extend(names.into_iter().map(Edit::Remove));
+        }
+        for (name, template) in &self.set {
+            edits.push(match template.fill(&get) {
+                Some(value) => Edit::Set((name.clone(), value)),
+                None => Edit::Remove(name.clone()),
+            });
+        }
+        for (name, template) in &self.append {
+            if let Some(value) = template.fill(&get) {
+                edits.push(Edit::Append((name.clone(), value)));
+            }
+        }
+        edits.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use witgate::testing::{self, Harness};
+
+    fn rewrite(config: Value) -> Harness<HeaderRewrite> {
+        testing::policy(config).expect("configured")
+    }
+
+    #[test]
+    fn requests() {
+        let policy = rewrite(json!({ "request": {
+            "set": { "x-client": "ip={client:ip}", "x-user": "{claim:sub}" },
+            "append": { "x-via": "{{gate}} {param:id}" },
+            "remove": ["x-debug"],
+        } }));
+        let verdict = policy.request([("client:ip", "192.0.2.1"), ("claim:sub", "ada"), ("param:id", "7")]);
+        let expected = Verdict::proceed()
+            .remove("x-debug")
+            .set("x-client", "ip=192.0.2.1")
+            .set("x-user", "ada")
+            .append("x-via", "{gate} 7");
+        assert_eq!(verdict, expected);
+        assert_eq!(policy.response([]), Verdict::Proceed);
+    }
+
+    #[test]
+    fn an_absent_value_leaves_no_room_for_the_clients() {
+        let policy = rewrite(json!({ "request": {
+            "set": { "x-user": "{claim:sub}" }, "append": { "x-via": "{param:id}" },
+        } }));
+        assert_eq!(policy.request([("x-user", "root")]), Verdict::proceed().remove("x-user"));
+    }
+
+    #[test]
+    fn texts_and_braces() {
+        let value = |template: &str| {
+            let policy = rewrite(json!({ "request": { "set": { "x": template } } }));
+            policy
+                .request([("client:ip", "::1"), ("accept", "a"), ("accept", "b")])
+                .written("x")
+                .map(String::from)
+        };
+        assert_eq!(value("").as_deref(), Some(""));
+        assert_eq!(value("{client:ip}{{{client:ip}}}").as_deref(), Some("::1{::1}"));
+        assert_eq!(value("é {accept}").as_deref(), Some("é a, b"));
+        assert_eq!(value("{client:ip}{param:id}"), None);
+    }
+
+    #[test]
+    fn responses() {
+        let policy = rewrite(json!({ "response": {
+            "set": { "x-for": "{request-header:accept} {:status}" }, "remove": ["Server"],
+        } }));
+        policy.request([("accept", "a"), ("accept", "b")]);
+        let verdict = policy.response([(":status", "200")]);
+        assert_eq!(verdict, Verdict::proceed().remove("Server").set("x-for", "a, b 200"));
+    }
+
+    #[test]
+    fn prefixes() {
+        let policy = rewrite(json!({ "request": { "remove": ["X-Internal-*"] } }));
+        let request =
+            [("x-internal-a", "1"), ("X-INTERNAL-B", "2"), ("x-internal-a", "3"), ("x-intern", "4")];
+        assert_eq!(policy.request(request), Verdict::proceed().remove("x-internal-a").remove("x-internal-b"));
+        assert_eq!(policy.request([("accept", "x")]), Verdict::Proceed);
+        assert_eq!(policy.plan().request_reads, ["headers:*"]);
+        assert_eq!(policy.plan().writes, ["X-Internal-*"]);
+    }
+
+    #[test]
+    fn mistakes() {
+        let check = |config: Value, expected: &str| {
+            let error = testing::policy::<HeaderRewrite>(config.clone()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{config}: {error}");
+        };
+        let set = |template: &str| json!({ "request": { "set": { "x": template } } });
+        check(json!({}), "nothing to change");
+        check(set("{client:port}"), "request.set[x]: no value is named `client:port`");
+        check(set("{}"), "no value is named ``");
+        check(set("{client:ip"), "not closed");
+        check(set("a}"), "not opened");
+        check(set("a\r\nb: c"), "line break");
+        check(json!({ "request": { "set": { "x y": "1" } } }), "set: `x y` is no header name");
+        check(json!({ "response": { "remove": ["*"] } }), "response.remove: `` is no header name");
+        check(json!({ "response": { "remove": ["a*b"] } }), "no header name");
+        check(json!({ "request": { "set": { "Host": "x" } } }), "`Host` is the gateway's own");
+        check(json!({ "request": { "remove": ["content-length"] } }), "the gateway's own");
+        check(json!({ "request": { "add": {} } }), "unknown field `add`");
+    }
+}

@@ -1,0 +1,217 @@
+//! Verifies JSON Web Tokens (RFC 7519) that bear a signature (HS, RS, PS, ES, EdDSA).
+//!
+//! ```yaml
+//! plugin: jwt
+//! config:
+//!   jwks_url: https://id.example.com/jwks.json   # or jwks, jwks_file, public_key, secret
+//!   issuer: https://id.example.com
+//!   audience: api
+//!   required_claims: [sub]
+//!   claims_to_headers: { sub: x-user, scope: x-scope }
+//!   consumer_claim: client_id
+//! ```
+//!
+//! The token is the bearer of `Authorization`, or where `token` says. `exp` and `nbf` count, with
+//! `leeway`. Later policies of the request can read `claim:NAME`.
+//!
+//! The headers of `claims_to_headers` are this policy's: what the client sent in them is removed
+//! first, also when there is no token or no such claim. Strings are written as they are, all else
+//! as JSON. A claim that cannot be a header (a line break) makes the token invalid.
+//!
+//! `consumer_claim` names the claim that holds the consumer's name; one whom the gateway does not
+//! know, or who is not subscribed to the API, gets 403, and 429 where the quota is used up.
+//!
+//! 401 with a challenge (RFC 6750): no token, or one that does not verify; repeated `Authorization`
+//! lines are no token. With `optional: true` a request without a token goes on unnamed; a bad token
+//! is refused all the same. 503: there are no keys to verify with, for now. `forward: false` keeps
+//! the token from the upstream.
+
+mod claims;
+mod config;
+
+use witgate::consumers::{self, Refusal};
+use witgate::prelude::*;
+use witgate::token::{TokenFault, Verifier};
+use witgate::uri;
+
+use claims::Wanted;
+pub use config::{Config, Source};
+
+pub struct Jwt {
+    verifier: Verifier,
+    source: Source,
+    token: Read,
+    /// Where the token is cut out of, if it is not passed on and not a header of its own.
+    around: Option<Read>,
+    forward: bool,
+    optional: bool,
+    wanted: Wanted,
+    /// The header of each wanted claim; none for one that only names the consumer.
+    headers: Vec<Option<String>>,
+    /// The index of the wanted claim that names the consumer.
+    consumer: Option<usize>,
+}
+
+impl Policy for Jwt {
+    type Config = Config;
+
+    fn configure(config: Config, plan: &mut Plan) -> Result<Self, String> {
+        let verifier = Verifier::new(&config.rules()?)?;
+        let source = config.source()?;
+        let Config { forward, optional, claims_to_headers, consumer_claim, .. } = config;
+
+        let token = plan.read(match &source {
+            Source::Header(name) => name.clone(),
+            Source::Cookie(name) => format!("cookie:{name}"),
+            Source::Query(name) => format!("query:{name}"),
+        });
+        let mut around = None;
+        if !forward {
+            match &source {
+                Source::Header(name) => _ = plan.write([name]),
+                Source::Cookie(_) => {
+                    around = Some(plan.read("cookie"));
+                    plan.write(["cookie"]);
+                }
+                Source::Query(_) => {
+                    around = Some(plan.read(":query"));
+                    plan.write([":query"]);
+                }
+            }
+        }
+
+        let mut names = Vec::new();
+        let mut headers = Vec::new();
+        for (claim, header) in claims_to_headers {
+            plan.write([&header]);
+            names.push(claim);
+            headers.push(Some(header));
+        }
+        let consumer = consumer_claim.map(|claim| {
+            names.iter().position(|name| *name == claim).unwrap_or_else(|| {
+                names.push(claim);
+                headers.push(None);
+                names.len() - 1
+            })
+        });
+        let wanted = Wanted::new(names);
+        Ok(Jwt { verifier, source, token, around, forward, optional, wanted, headers, consumer })
+    }
+
+    fn on_request(&self, request: &Request) -> Result<Verdict, String> {
+        let token = match request.one(self.token) {
+            Ok(Some(value)) => self.source.token(value),
+            Ok(None) => None,
+            Err(_) => return Ok(unauthorized(INVALID_REQUEST, "the token was sent more than once").into()),
+        };
+        match token {
+            Some(token) => Ok(self.judge(token, request)),
+            None if self.optional => Ok(self.unnamed()),
+            None => Ok(Reply::problem(401, "A token is missing").header(CHALLENGE, "Bearer").into()),
+        }
+    }
+}
+
+witgate::policy!(Jwt: on_request);
+
+const CHALLENGE: &str = "www-authenticate";
+const INVALID_REQUEST: &str = "invalid_request";
+const INVALID_TOKEN: &str = "invalid_token";
+
+impl Jwt {
+    fn judge(&self, token: &str, request: &Request) -> Verdict {
+        let claims = match self.verifier.verify(token) {
+            Ok(claims) => claims,
+            Err(fault) => return refuse(fault).into(),
+        };
+        let mut verdict = Verdict::proceed();
+        if !self.headers.is_empty() {
+            let Ok(values) = self.wanted.of(&claims) else {
+                return unauthorized(INVALID_TOKEN, "the claims are no object").into();
+            };
+            if let Some(consumer) = self.consumer
+                && let Err(reply) = identify(values[consumer].as_deref())
+            {
+                return reply.into();
+            }
+            for (header, value) in self.headers.iter().zip(values) {
+                let Some(header) = header else { continue };
+                verdict = match value {
+                    Some(value) if value.bytes().any(|byte| byte.is_ascii_control()) => {
+                        return unauthorized(INVALID_TOKEN, "a claim cannot be sent as a header").into();
+                    }
+                    Some(value) => verdict.set(header, value),
+                    None => verdict.remove(header),
+                };
+            }
+        }
+        if self.forward { verdict } else { self.cut(verdict, request) }
+    }
+
+    /// No token: nothing that a client sent may pass for a claim.
+    fn unnamed(&self) -> Verdict {
+        self.headers.iter().flatten().fold(Verdict::proceed(), |verdict, header| verdict.remove(header))
+    }
+
+    fn cut(&self, verdict: Verdict, request: &Request) -> Verdict {
+        let text = self.around.and_then(|around| request.get(around)).unwrap_or("");
+        match &self.source {
+            Source::Header(name) => verdict.remove(name),
+            Source::Cookie(name) => match uri::cookie_without(text, name) {
+                Some(rest) if rest.is_empty() => verdict.remove("cookie"),
+                Some(rest) => verdict.set("cookie", rest),
+                None => verdict,
+            },
+            Source::Query(name) => match uri::query_without(text, name) {
+                Some(rest) => verdict.set(":query", rest),
+                None => verdict,
+            },
+        }
+    }
+}
+
+fn identify(name: Option<&str>) -> Result<(), Reply> {
+    let refusal = match name.filter(|name| !name.is_empty()).map(consumers::identify_by_name) {
+        Some(Ok(_)) => return Ok(()),
+        Some(Err(refusal)) => refusal,
+        None => Refusal::Unknown,
+    };
+    let (status, title) = match refusal {
+        Refusal::Unknown => (403, "The token names no known consumer"),
+        Refusal::Suspended => (403, "The subscription is suspended"),
+        Refusal::Expired => (403, "The subscription has expired"),
+        Refusal::NotSubscribed => (403, "The subscription does not include this API"),
+        Refusal::QuotaExceeded => (429, "The quota of the subscription is used up"),
+    };
+    Err(Reply::problem(status, title))
+}
+
+fn refuse(fault: TokenFault) -> Reply {
+    let why = match fault {
+        TokenFault::KeysUnavailable => {
+            let detail = "the keys that tokens are verified with are not available";
+            return Reply::problem(503, "Tokens cannot be verified now")
+                .detail(detail)
+                .header("retry-after", "5");
+        }
+        TokenFault::Malformed => "the token is malformed",
+        TokenFault::UnknownKey => "the token is signed with an unknown key",
+        TokenFault::BadSignature => "the signature is wrong",
+        TokenFault::Expired => "the token has expired",
+        TokenFault::NotYetValid => "the token is not valid yet",
+        TokenFault::BadIssuer => "the issuer is not accepted",
+        TokenFault::BadAudience => "the token is meant for others",
+        TokenFault::MissingClaim => "a required claim is missing",
+        TokenFault::AlgorithmRefused => "the algorithm is not accepted",
+    };
+    unauthorized(INVALID_TOKEN, why)
+}
+
+/// `why`: without quotes and backslashes, which the challenge would have to escape.
+fn unauthorized(error: &str, why: &str) -> Reply {
+    let challenge = format!("Bearer error=\"{error}\", error_description=\"{why}\"");
+    Reply::problem(401, "The token is not valid").detail(why).header(CHALLENGE, challenge)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use serde_json::{Value, json};
+use witgate::consumers::Refusal;
+use witgate::testing::{self, Harness, Host};
+use witgate::token::{KeySource, TokenFault};
+
+use super::*;
+
+fn host() -> Host {
+    Host::new()
+        .token("good", json!({ "sub": "ada", "client_id": "app", "roles": ["a", "b"], "level": 3 }))
+        .token("bare", json!({ "iss": "x" }))
+        .token("split", json!({ "sub": "ada\r\nx-admin: 1" }))
+        .bad_token("old", TokenFault::Expired)
+        .bad_token("nokeys", TokenFault::KeysUnavailable)
+        .consumer("app", Some("starter"))
+        .refused_consumer("late", Refusal::QuotaExceeded)
+}
+
+fn jwt(more: Value) -> Harness<Jwt> {
+    let mut config = json!({ "secret": "s" });
+    if let (Some(config), Value::Object(more)) = (config.as_object_mut(), more) {
+        config.extend(more);
+    }
+    testing::policy(config).expect("configured")
+}
+
+fn challenge(verdict: &Verdict) -> &str {
+    verdict.reply().and_then(|reply| reply.get("www-authenticate")).unwrap_or("")
+}
+
+#[test]
+fn a_bearer_token() {
+    let _host = host();
+    let policy = jwt(json!({}));
+    for good in ["Bearer good", "bearer good", "BEARER   good"] {
+        assert_eq!(policy.request([("authorization", good)]), Verdict::Proceed, "{good}");
+    }
+}
+
+#[test]
+fn without_a_token() {
+    let _host = host();
+    let policy = jwt(json!({}));
+    for none in [None, Some("Basic Zm9v"), Some("Bearer"), Some("Bearer "), Some("good"), Some("")] {
+        let verdict = policy.request(none.map(|value| ("authorization", value)));
+        assert_eq!(verdict.status(), Some(401), "{none:?}");
+        assert_eq!(challenge(&verdict), "Bearer", "{none:?}");
+    }
+}
+
+#[test]
+fn bad_tokens() {
+    let _host = host();
+    for optional in [false, true] {
+        let policy = jwt(json!({ "optional": optional }));
+        let verdict = policy.request([("authorization", "Bearer old")]);
+        assert_eq!(verdict.status(), Some(401));
+        assert_eq!(
+            challenge(&verdict),
+            "Bearer error=\"invalid_token\", error_description=\"the token has expired\""
+        );
+        let forged = policy.request([("authorization", "Bearer forged.x.y")]);
+        assert!(challenge(&forged).contains("the signature is wrong"));
+        let verdict = policy.request([("authorization", "Bearer nokeys")]);
+        assert_eq!(verdict.status(), Some(503));
+        assert_eq!(challenge(&verdict), "");
+    }
+}
+
+#[test]
+fn two_tokens_are_none() {
+    let _host = host();
+    let verdict =
+        jwt(json!({})).request([("authorization", "Bearer good"), ("authorization", "Bearer good")]);
+    assert_eq!(verdict.status(), Some(401));
+    assert!(challenge(&verdict).starts_with("Bearer error=\"invalid_request\""));
+}
+
+#[test]
+fn claims_become_headers_that_clients_cannot_set() {
+    let _host = host();
+    let policy = jwt(json!({
+        "optional": true,
+        "claims_to_headers": { "sub": "x-user", "roles": "x-roles", "level": "x-level" },
+    }));
+    let forged = ("x-user", "root");
+    let verdict = policy.request([("authorization", "Bearer good"), forged]);
+    assert_eq!(verdict.written("x-user"), Some("ada"));
+    assert_eq!(verdict.written("x-roles"), Some("[\"a\",\"b\"]"));
+    assert_eq!(verdict.written("x-level"), Some("3"));
+    for unnamed in [policy.request([forged]), policy.request([("authorization", "Bearer bare"), forged])] {
+        for header in ["x-user", "x-roles", "x-level"] {
+            assert!(unnamed.removes(header), "{header}");
+        }
+    }
+    let split = policy.request([("authorization", "Bearer split")]);
+    assert_eq!(split.status(), Some(401));
+}
+
+#[test]
+fn a_claim_names_the_consumer() {
+    let _host = host().token("late", json!({ "client_id": "late" })).token("x", json!({ "client_id": "x" }));
+    let policy = jwt(json!({ "consumer_claim": "client_id" }));
+    let status = |token: &str| policy.request([("authorization", &*format!("Bearer {token}"))]).status();
+    assert_eq!(status("good"), None);
+    assert_eq!(status("late"), Some(429));
+    assert_eq!(status("x"), Some(403));
+    assert_eq!(status("bare"), Some(403));
+}
+
+#[test]
+fn tokens_elsewhere_and_not_passed_on() {
+    let _host = host();
+    let header = jwt(json!({ "token": { "header": "X-Token" }, "forward": false }));
+    assert!(header.request([("x-token", "good")]).removes("x-token"));
+    assert!(header.request([("x-token", "Bearer good")]).removes("x-token"));
+
+    let cookie = jwt(json!({ "token": { "cookie": "session" }, "forward": false }));
+    let verdict = cookie.request([("cookie:session", "good"), ("cookie", "a=1; session=good")]);
+    assert_eq!(verdict.written("cookie"), Some("a=1"));
+    assert!(cookie.request([("cookie:session", "good"), ("cookie", "session=good")]).removes("cookie"));
+
+    let query = jwt(json!({ "token": { "query": "jwt" }, "forward": false }));
+    let verdict = query.request([("query:jwt", "good"), (":query", "jwt=good&a=1")]);
+    assert_eq!(verdict.written(":query"), Some("a=1"));
+
+    let bearer = jwt(json!({ "forward": false }));
+    assert!(bearer.request([("authorization", "Bearer good")]).removes("authorization"));
+}
+
+#[test]
+fn the_rules_reach_the_verifier() {
+    let host = host();
+    let _policy = testing::policy::<Jwt>(json!({
+        "jwks": { "keys": [] }, "jwks_url": "https://id/jwks", "jwks_file": "keys.json", "public_key": "PEM",
+        "issuer": "https://id", "audience": ["a", "b"], "algorithms": ["RS256", "EdDSA"],
+        "leeway": "1500ms", "required_claims": ["sub"],
+    }))
+    .expect("configured");
+    let rules = host.rules().remove(0);
+    let keys = [
+        KeySource::Inline("{\"keys\":[]}".into()),
+        KeySource::Inline("PEM".into()),
+        KeySource::File("keys.json".into()),
+        KeySource::Url("https://id/jwks".into()),
+    ];
+    assert_eq!(rules.keys, keys);
+    assert_eq!((rules.issuers, rules.audiences.len()), (vec!["https://id".to_string()], 2));
+    assert_eq!(rules.algorithms, ["RS256", "EdDSA"]);
+    assert_eq!((rules.leeway_seconds, rules.required_claims), (2, vec!["sub".to_string()]));
+}
+
+#[test]
+fn mistakes() {
+    for bad in [
+        json!({}),
+        json!({ "issuer": "https://id" }),
+        json!({ "jwks": 1 }),
+        json!({ "secret": "s", "algorithms": ["none"] }),
+        json!({ "secret": "s", "algorithms": ["HS1"] }),
+        json!({ "secret": "s", "leeway": 5 }),
+        json!({ "secret": "s", "token": { "body": "x" } }),
+        json!({ "secret": "s", "token": { "cookie": "" } }),
+        json!({ "secret": "s", "token": { "header": "a b" } }),
+        json!({ "secret": "s", "claims_to_headers": { "sub": "x user" } }),
+        json!({ "secret": "s", "claims_to_headers": { "sub": "x-a", "iss": "X-A" } }),
+        json!({ "secret": "s", "claims_to_headers": { "sub": "Authorization" } }),
+        json!({ "secret": "s", "issuers": "x" }),
+    ] {
+        assert!(testing::policy::<Jwt>(bad.clone()).is_err(), "{bad}");
+    }
+}
