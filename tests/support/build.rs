@@ -1,43 +1,60 @@
 //! Builds the components that the tests load: `tests/guests/*` and the demo's own policy.
 //!
-//! A nested cargo with a target directory of its own, because the outer one holds the lock of
-//! the usual one. Cargo's own variables for this build must not leak into it.
+//! The target directory is inside OUT_DIR, so that the two cargos never wait for each other's lock.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
 
-/// Package and the file it becomes.
-const GUESTS: &[(&str, &str)] =
-    &[("witgate-test-probe", "witgate_test_probe.wasm"), ("witgate-test-caller", "witgate_test_caller.wasm")];
+#[path = "../../tools/guest_cargo.rs"]
+mod guest_cargo;
 
-fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for watched in ["tests/guests", "wit", "plugin-sdk/src", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(watched).display());
-    }
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let target = out.join("guests");
+use guest_cargo::{TARGET, Toolchain, variable};
 
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&root).args(["build", "--locked", "--profile", "guest"]);
-    cargo.args(["--target", "wasm32-unknown-unknown", "--target-dir"]).arg(&target);
-    for (package, _) in GUESTS {
-        cargo.args(["-p", package]);
-    }
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_") && name != "CARGO_HOME"
-            || name.starts_with("RUSTC")
-            || name == "RUSTFLAGS"
-        {
-            cargo.env_remove(&*name);
+/// The package, the file it becomes, and the variable that tells the crate where that is.
+const GUESTS: &[(&str, &str, &str)] = &[
+    ("witgate-test-probe", "witgate_test_probe.wasm", "WITGATE_TEST_PROBE"),
+    ("witgate-test-caller", "witgate_test_caller.wasm", "WITGATE_TEST_CALLER"),
+    ("tail-number", "tail_number.wasm", "AIRLINE_POLICY"),
+];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
         }
     }
-    let status = cargo.status().expect("cargo runs");
-    assert!(status.success(), "the test guests do not build; `make wasm-target` installs their target");
-    let built = target.join("wasm32-unknown-unknown/guest");
-    for (package, file) in GUESTS {
-        let name = package.replace('-', "_").to_uppercase();
-        println!("cargo::rustc-env={name}={}", built.join(file).display());
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let root = here.ancestors().nth(2).ok_or("tests/support is not in the workspace")?;
+    let inputs =
+        ["tests/guests", "examples/airline/policy", "plugin-sdk", "wit", "Cargo.toml", "tools/wasm-target.env"];
+    for input in inputs {
+        // A file that is missing would make cargo run this each time.
+        if root.join(input).exists() {
+            println!("cargo::rerun-if-changed={}", root.join(input).display());
+        }
     }
+    let target_dir = out.join("guests");
+    let mut cargo = Toolchain::find(root)?.cargo(root);
+    cargo.args(["build", "--locked", "--lib", "--profile", "guest", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(&target_dir);
+    for (package, _, _) in GUESTS {
+        cargo.args(["--package", package]);
+    }
+    // What it prints must not be taken for instructions of this script.
+    let status = cargo.stdout(Stdio::null()).status().map_err(|error| format!("{cargo:?}: {error}"))?;
+    if !status.success() {
+        return Err("the test guests do not build; the reason stands below".into());
+    }
+    for (_, file, name) in GUESTS {
+        println!("cargo::rustc-env={name}={}", target_dir.join(TARGET).join("guest").join(file).display());
+    }
+    Ok(())
 }
