@@ -137,7 +137,7 @@ pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(
     };
     limit(rustix::process::Resource::Data, COMPILE_MEMORY_BYTES)?;
     limit(rustix::process::Resource::Cpu, COMPILE_CPU_SECONDS)?;
-    let engine = engine::engine(allocation).map_err(|error| format!("{error:#}"))?;
+    let engine = engine::engine(allocation, 1).map_err(|error| format!("{error:#}"))?;
     let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
     write_private(target, &code).map_err(|error| unwritable(target, &error))
 }

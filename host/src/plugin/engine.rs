@@ -42,11 +42,11 @@ pub struct Runtime {
 impl Runtime {
     /// Starts the engine: pooling where the address space allows it, else on demand.
     pub fn start() -> wasmtime::Result<Runtime> {
-        match engine(Allocation::Pooling) {
+        match engine(Allocation::Pooling, MEMORIES) {
             Ok(engine) => Ok(Runtime::ticking(engine, Allocation::Pooling)),
             Err(error) => {
                 tracing::warn!(%error, "no room for pooled instances; they are allocated one by one");
-                Ok(Runtime::ticking(engine(Allocation::OnDemand)?, Allocation::OnDemand))
+                Ok(Runtime::ticking(engine(Allocation::OnDemand, MEMORIES)?, Allocation::OnDemand))
             }
         }
     }
@@ -83,8 +83,9 @@ impl Runtime {
 
 struct Ticker;
 
-/// An engine with our settings; `compile` in a child process uses the same.
-pub fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
+/// An engine with our settings and room for so many memories. Compiling in a child process uses
+/// the same settings with no more than one, since slots take address space and do not matter there.
+pub fn engine(allocation: Allocation, memories: u32) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -95,11 +96,11 @@ pub fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
         .async_stack_size(1 << 20);
     if allocation == Allocation::Pooling {
         let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(MEMORIES)
-            .total_core_instances(MEMORIES * 4)
-            .total_memories(MEMORIES)
-            .total_tables(MEMORIES * 2)
-            .total_stacks(MEMORIES)
+        pool.total_component_instances(memories)
+            .total_core_instances(memories * 4)
+            .total_memories(memories)
+            .total_tables(memories * 2)
+            .total_stacks(memories)
             .max_core_instances_per_component(64)
             .max_memories_per_component(8)
             .max_tables_per_component(64)

@@ -36,12 +36,12 @@ impl Gateway {
         let Origin::File(path) = &self.origin else {
             return Err("this gateway was started without a configuration file".into());
         };
-        let loaded = config::load(path).map_err(|report| report.render(UNCHANGED))?;
+        let loaded = config::load(path).map_err(|report| report.render(&format!("; {UNCHANGED}")))?;
         let before = self.cell.load();
         self.workshop.services.verifiers.reload_files();
         let report = loaded.report();
         let compiled = compile(&self.workshop, &loaded.config, loaded.folder.clone(), report, Some(&before))
-            .map_err(|report| report.render(UNCHANGED))?;
+            .map_err(|report| report.render(&format!("; {UNCHANGED}")))?;
         let change = lock(&self.sockets)
             .prepare(compiled.listeners, self.workers.count())
             .map_err(|why| format!("{why}; {UNCHANGED}"))?;
