@@ -61,7 +61,9 @@ fn uses(text: &str) -> Vec<String> {
         for part in line.split("crate::").skip(1) {
             if let Some(list) = part.strip_prefix('{') {
                 let list = list.split('}').next().unwrap_or_default();
-                found.extend(list.split(',').filter_map(|name| name.trim().split("::").next()).map(str::to_string));
+                found.extend(
+                    list.split(',').filter_map(|name| name.trim().split("::").next()).map(str::to_string),
+                );
             } else {
                 found.push(part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
             }

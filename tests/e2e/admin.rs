@@ -29,7 +29,9 @@ fn exchanges_are_counted() {
     eventually("five exchanges", || {
         let page = gateway.admin("/metrics").text();
         page.lines().any(|line| line.contains("api=\"echo\"") && line.contains("200") && line.ends_with(" 5"))
-            || page.lines().any(|line| line.contains("api=\"echo\"") && line.contains("proxied") && line.ends_with(" 5"))
+            || page
+                .lines()
+                .any(|line| line.contains("api=\"echo\"") && line.contains("proxied") && line.ends_with(" 5"))
     });
     let page = gateway.admin("/metrics").text();
     for word in ["witgate_", "policy=\"request-id\"", "upstream=\"echo\"", "no_route"] {
@@ -40,9 +42,12 @@ fn exchanges_are_counted() {
 #[test]
 fn the_configuration_is_shown_without_its_secrets() {
     let origin = Origin::mirror();
-    let config = echo(&origin, json!([jwt(json!({})), {"plugin": "header-rewrite", "config": {
-        "request": {"set": {"X-Token": "${env:WITGATE_TEST_SECRET}"}},
-    }}]));
+    let config = echo(
+        &origin,
+        json!([jwt(json!({})), {"plugin": "header-rewrite", "config": {
+            "request": {"set": {"X-Token": "${env:WITGATE_TEST_SECRET}"}},
+        }}]),
+    );
     let gateway = setup().env("WITGATE_TEST_SECRET", "hush-hush-1234").start(&config.text());
     let page = gateway.admin("/config").expect(200).text();
     assert_contains(&page, "echo");
@@ -80,7 +85,8 @@ fn an_access_log_line_says_who_answered_and_why() {
 #[test]
 fn a_token_guards_the_admin_port_when_it_is_set() {
     let origin = Origin::named("a");
-    let config = echo(&origin, json!([])).set("admin", json!({"address": "127.0.0.1:0", "token": "let-me-in-please"}));
+    let config =
+        echo(&origin, json!([])).set("admin", json!({"address": "127.0.0.1:0", "token": "let-me-in-please"}));
     let gateway = setup().start(&config.text());
     let page = gateway.admin("/config").text();
     assert_lacks(page, "let-me-in-please");

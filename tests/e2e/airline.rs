@@ -13,7 +13,8 @@ fn every_command_of_the_demo_does_what_it_says() {
     let dir = tempfile::TempDir::with_prefix("witgate-airline-").unwrap();
     // Asked for together, so that they differ; free again when the demo binds them.
     let sockets: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port().to_string()).collect();
+    let ports: Vec<_> =
+        sockets.iter().map(|socket| socket.local_addr().unwrap().port().to_string()).collect();
     drop(sockets);
     let names = ["PORT", "TLS_PORT", "ADMIN_PORT", "EMPLOYEES_PORT", "FLIGHTS_PORT"];
 
@@ -25,7 +26,10 @@ fn every_command_of_the_demo_does_what_it_says() {
         .env("AIRLINE_SERVICES", services(root))
         .env("AIRLINE_POLICY", guests::airline_policy())
         .env("AIRLINE_STATE", dir.path())
-        .env("XDG_CACHE_HOME", Path::new(env!("CARGO_BIN_EXE_witgate")).parent().unwrap().join("witgate-test-cache"))
+        .env(
+            "XDG_CACHE_HOME",
+            Path::new(env!("CARGO_BIN_EXE_witgate")).parent().unwrap().join("witgate-test-cache"),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -39,7 +39,10 @@ fn chunks_arrive_before_the_end() {
     let origin = Origin::start(move |_| {
         let wait = wait.clone();
         Reply::drive(move |stream| {
-            say(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            say(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+            )?;
             say(stream, "9\r\ndata: 1\n\n\r\n")?;
             let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
             say(stream, "9\r\ndata: 2\n\n\r\n0\r\n\r\n")
@@ -133,7 +136,8 @@ fn bodies_over_a_policys_limit_are_refused() {
     connection.send("POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n");
     assert_eq!(connection.answer().status, 413);
 
-    let gateway = start(&origin, json!({"response_body": "buffer", "body_limit": 10, "body": {"do": "upper"}}));
+    let gateway =
+        start(&origin, json!({"response_body": "buffer", "body_limit": 10, "body": {"do": "upper"}}));
     gateway.send(Request::post("/echo", "0123456789a")).expect_problem(502, "upstream_body_too_large");
 }
 
@@ -179,10 +183,12 @@ fn a_stream_that_is_aborted_is_broken_off() {
 #[test]
 fn an_early_answer_wins_over_the_body() {
     // CASES K2: the upstream says 413 at once; the client is not asked for the body.
-    let origin = Origin::start_early(|_| Reply::Close(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n".to_vec()));
+    let origin =
+        Origin::start_early(|_| Reply::Close(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n".to_vec()));
     let gateway = setup().start(&echo(&origin, json!([])).text());
     let mut connection = gateway.connect();
-    connection.send("POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n");
+    connection
+        .send("POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n");
     assert_eq!(connection.try_answer(false).unwrap().status, 413);
 }
 

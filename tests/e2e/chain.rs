@@ -48,7 +48,9 @@ fn an_operation_follows_its_api_or_replaces_it() {
 #[test]
 fn after_a_reply_only_the_policies_passed_see_the_response() {
     let origin = Origin::mirror();
-    let reply = probe(json!({"request": {"do": "reply", "status": 403, "headers": [["x-own", "yes"]], "body": "no"}}));
+    let reply = probe(
+        json!({"request": {"do": "reply", "status": 403, "headers": [["x-own", "yes"]], "body": "no"}}),
+    );
     let gateway = start(&origin, json!([waypoint("1"), waypoint("2"), reply, waypoint("4")]));
     let answer = gateway.get("/echo").expect(403);
     assert_eq!(answer.all("x-way"), ["2", "1"]);
@@ -62,8 +64,19 @@ fn after_a_reply_only_the_policies_passed_see_the_response() {
 fn a_policy_reads_what_it_declared_in_that_order() {
     let origin = Origin::mirror();
     let reads = [
-        "x-b", ":method", "x-missing", "query:q", "client:ip", "cookie:c", "param:id", "api:name",
-        "operation:name", ":path", ":query", ":scheme", ":authority",
+        "x-b",
+        ":method",
+        "x-missing",
+        "query:q",
+        "client:ip",
+        "cookie:c",
+        "param:id",
+        "api:name",
+        "operation:name",
+        ":path",
+        ":query",
+        ":scheme",
+        ":authority",
     ];
     let see = json!({"do": "echo", "prefix": "x-seen-"});
     let chain = json!([probe(json!({"reads": reads, "writes": ["x-seen-*"], "request": see}))]);
@@ -78,7 +91,18 @@ fn a_policy_reads_what_it_declared_in_that_order() {
         .header("Cookie", "a=1; c=2");
     let seen = gateway.send(request).expect(200).json()["headers"].clone();
     let expected = [
-        "b", "GET", "(none)", "a b", "127.0.0.1", "2", "7", "api", "one", "/api/7", "q=a%20b&r=1", "http",
+        "b",
+        "GET",
+        "(none)",
+        "a b",
+        "127.0.0.1",
+        "2",
+        "7",
+        "api",
+        "one",
+        "/api/7",
+        "q=a%20b&r=1",
+        "http",
         "front.example",
     ];
     for (index, value) in expected.iter().enumerate() {
@@ -90,7 +114,8 @@ fn a_policy_reads_what_it_declared_in_that_order() {
 fn a_policy_sees_every_line_of_a_repeated_header() {
     let origin = Origin::mirror();
     let see = json!({"do": "echo", "prefix": "x-seen-"});
-    let gateway = start(&origin, json!([probe(json!({"reads": ["x-role"], "writes": ["x-seen-*"], "request": see}))]));
+    let gateway =
+        start(&origin, json!([probe(json!({"reads": ["x-role"], "writes": ["x-seen-*"], "request": see}))]));
     let request = Request::get("/echo").header("X-Role", "user").header("x-role", "admin");
     let headers = gateway.send(request).expect(200).json()["headers"].clone();
     assert_eq!(headers["x-seen-0"], json!(["user|admin"]));
@@ -199,7 +224,8 @@ fn a_policy_chooses_the_upstream_among_those_granted() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let choose = |name: &str, allow: Value| {
         let edits = json!({"do": "edits", "edits": [{"set": ["upstream:name", name]}]});
-        let policy = with(probe(json!({"writes": ["upstream:name"], "request": edits})), json!({"allow": allow}));
+        let policy =
+            with(probe(json!({"writes": ["upstream:name"], "request": edits})), json!({"allow": allow}));
         let config = Config::new().upstream("a", &a).upstream("b", &b).simple("a", json!([policy]));
         setup_with_probe().start(&config.text()).get("/a/x")
     };
@@ -330,7 +356,9 @@ fn calls_that_fail_are_values() {
 fn finished_exchanges_reach_the_log_hook() {
     let origin = Origin::mirror();
     let policy = with(
-        probe(json!({"bucket": "b", "log_reads": [":path", ":status", "api:name"], "log": {"do": "collect"}})),
+        probe(
+            json!({"bucket": "b", "log_reads": [":path", ":status", "api:name"], "log": {"do": "collect"}}),
+        ),
         json!({"allow": {"buckets": ["b"]}}),
     );
     let gateway = start(&origin, json!([policy]));
@@ -368,14 +396,16 @@ fn a_policy_counts_in_metrics_of_its_own() {
     }
     eventually("the metric", || {
         let page = gateway.admin("/metrics").text();
-        page.lines().any(|line| line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3"))
+        page.lines()
+            .any(|line| line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3"))
     });
 }
 
 #[test]
 fn what_a_policy_logs_is_in_the_log() {
     let origin = Origin::mirror();
-    let gateway = start(&origin, json!([probe(json!({"request": {"do": "log", "text": "a word from inside"}}))]));
+    let gateway =
+        start(&origin, json!([probe(json!({"request": {"do": "log", "text": "a word from inside"}}))]));
     gateway.get("/echo").expect(200);
     assert_contains(gateway.log().wait_for(0, "a word from inside"), "probe");
 }

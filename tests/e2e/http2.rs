@@ -60,7 +60,8 @@ fn malformed(gateway: &Gateway, origin: &Origin, fields: &[u8]) {
     let mut connection = frames::open(gateway.public());
     connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, fields));
     let end = frames::until(&mut connection, |frame| {
-        matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY) || frame.kind == frames::HEADERS && frame.stream == 1
+        matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY)
+            || frame.kind == frames::HEADERS && frame.stream == 1
     });
     let _ = end;
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
@@ -89,7 +90,9 @@ fn fields_that_http2_forbids_never_become_http1() {
     ] {
         malformed(&gateway, &origin, &frames::get("/echo", &[field]));
     }
-    let base = |method, path| block(&[(":method", method), (":scheme", "http"), (":path", path), (":authority", "a")]);
+    let base = |method, path| {
+        block(&[(":method", method), (":scheme", "http"), (":path", path), (":authority", "a")])
+    };
     for fields in [
         base("GET", "/echo HTTP/1.1\r\nx: y"),
         base("GET", "/echo\r\n"),
@@ -99,7 +102,13 @@ fn fields_that_http2_forbids_never_become_http1() {
         base("GET\r\n", "/echo"),
         block(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
         block(&[(":scheme", "http"), (":path", "/echo"), (":authority", "a")]),
-        block(&[("x", "1"), (":method", "GET"), (":scheme", "http"), (":path", "/echo"), (":authority", "a")]),
+        block(&[
+            ("x", "1"),
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/echo"),
+            (":authority", "a"),
+        ]),
     ] {
         malformed(&gateway, &origin, &fields);
     }
@@ -127,7 +136,11 @@ fn a_length_that_is_not_kept_is_an_error() {
     let (gateway, origin) = start();
     let post = |length| {
         block(&[
-            (":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "a"), ("content-length", length),
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/echo"),
+            (":authority", "a"),
+            ("content-length", length),
         ])
     };
     malformed(&gateway, &origin, &post("5"));
@@ -266,7 +279,10 @@ fn grpc_trailers_only_answers_are_kept() {
 
 #[test]
 fn grpc_callers_are_refused_in_their_own_way() {
-    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([probe(json!({"request": {"do": "trap"}}))]));
+    let (gateway, origin) = grpc(
+        H2Reply { status: 200, ..H2Reply::default() },
+        json!([probe(json!({"request": {"do": "trap"}}))]),
+    );
     let answer = H2Client::clear(gateway.public()).ask(Method::POST, "/pkg.Service/Call", GRPC, Vec::new());
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("grpc-status"), Some("14"), "{answer:?}");

@@ -146,7 +146,7 @@ fn http2_can_be_turned_off() {
     let gateway = setup().start(&config.text());
     gateway.get("/echo").expect(200);
     let mut connection = witgate_test_support::frames::open(gateway.public());
-    let settings =
-        witgate_test_support::frames::next(&mut connection).is_some_and(|frame| frame.kind == 4 && frame.stream == 0);
+    let settings = witgate_test_support::frames::next(&mut connection)
+        .is_some_and(|frame| frame.kind == 4 && frame.stream == 0);
     assert!(!settings, "it spoke HTTP/2");
 }

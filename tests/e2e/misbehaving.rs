@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use witgate_test_support::{Gateway, Origin, Reply, Request, eventually};
 
-const FORBIDDEN_FRAMING: &[&str] = &["content-length", "transfer-encoding", "connection", "te", "upgrade", "host"];
+const FORBIDDEN_FRAMING: &[&str] =
+    &["content-length", "transfer-encoding", "connection", "te", "upgrade", "host"];
 
 fn start(origin: &Origin, chain: Value) -> Gateway {
     setup_with_probe().start(&echo(origin, chain).text())

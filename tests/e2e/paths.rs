@@ -8,7 +8,9 @@ use witgate_test_support::{Gateway, Origin};
 fn guarded() -> (Gateway, Origin) {
     let origin = Origin::named("up");
     let deny = probe(json!({"request": {"do": "reply", "status": 403, "body": "guarded"}}));
-    let see = probe(json!({"reads": [":path"], "writes": ["x-seen-*"], "request": {"do": "echo", "prefix": "x-seen-"}}));
+    let see = probe(
+        json!({"reads": [":path"], "writes": ["x-seen-*"], "request": {"do": "echo", "prefix": "x-seen-"}}),
+    );
     let config = Config::new()
         .upstream("up", &origin)
         .api(json!({"name": "open", "path": "/", "upstream": "up", "chain": [see]}))

@@ -45,7 +45,10 @@ fn jwt_refuses_the_rest_with_401() {
         ("audience", RSA.sign(&claims_with("aud", json!("other")))),
         ("no audience", RSA.sign(&claims_with("aud", Value::Null))),
         ("another's key", OTHER_RSA.sign(&claims("anna"))),
-        ("another's key under a known id", OTHER_RSA.sign_raw_header(&json!({"alg": "RS256", "kid": "rsa-1"}), &claims("anna"))),
+        (
+            "another's key under a known id",
+            OTHER_RSA.sign_raw_header(&json!({"alg": "RS256", "kid": "rsa-1"}), &claims("anna")),
+        ),
         ("forged claims", format!("{}.{}.{}", parts[0], parts[1].replace('a', "b"), parts[2])),
         ("cut signature", format!("{}.{}.{}", parts[0], parts[1], &parts[2][..parts[2].len() - 4])),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
@@ -147,7 +150,8 @@ fn jwt_passes_claims_on_and_strips_what_the_client_says() {
     let gateway = start(&origin, json!([policy]));
     let mut token = claims("anna");
     token["role"] = json!("pilot");
-    let request = Request::get("/echo").bearer(&RSA.sign(&token)).header("X-User", "root").header("X-Role", "root");
+    let request =
+        Request::get("/echo").bearer(&RSA.sign(&token)).header("X-User", "root").header("X-Role", "root");
     let headers = gateway.send(request).expect(200).json()["headers"].clone();
     assert_eq!((&headers["x-user"], &headers["x-role"]), (&json!(["anna"]), &json!(["pilot"])));
     let request = Request::get("/echo").bearer(&RSA.sign(&claims("anna"))).header("X-Role", "root");
@@ -208,17 +212,15 @@ fn jwt_with_no_keys_at_hand_lets_nobody_in() {
 const KEY: &str = "wg_test_mobile_app_0123456789";
 
 fn with_consumers(config: Config) -> Config {
-    config
-        .set("products", json!([{"name": "starter", "apis": ["echo"]}, {"name": "other", "apis": []}]))
-        .set(
-            "consumers",
-            json!([
-                {"name": "mobile", "subscriptions": [{"product": "starter", "keys": [key_hash(KEY)]}]},
-                {"name": "elsewhere", "subscriptions": [{"product": "other", "keys": [key_hash("wg_other")]}]},
-                {"name": "asleep", "subscriptions": [
-                    {"product": "starter", "keys": [key_hash("wg_asleep")], "suspended": true}]},
-            ]),
-        )
+    config.set("products", json!([{"name": "starter", "apis": ["echo"]}, {"name": "other", "apis": []}])).set(
+        "consumers",
+        json!([
+            {"name": "mobile", "subscriptions": [{"product": "starter", "keys": [key_hash(KEY)]}]},
+            {"name": "elsewhere", "subscriptions": [{"product": "other", "keys": [key_hash("wg_other")]}]},
+            {"name": "asleep", "subscriptions": [
+                {"product": "starter", "keys": [key_hash("wg_asleep")], "suspended": true}]},
+        ]),
+    )
 }
 
 #[test]

@@ -144,7 +144,8 @@ fn a_kubernetes_swap_is_seen_every_time() {
     symlink("..round-0", setup.path("..data")).unwrap();
     symlink("..data/witgate.yaml", setup.path("mounted.yaml")).unwrap();
     let root = setup.path(".");
-    let gateway = setup.launch(&["run", "-c", "mounted.yaml"]).unwrap_or_else(|refused| panic!("{}", refused.text));
+    let gateway =
+        setup.launch(&["run", "-c", "mounted.yaml"]).unwrap_or_else(|refused| panic!("{}", refused.text));
     for round in 1..=20 {
         let dir = root.join(format!("..round-{round}"));
         std::fs::create_dir(&dir).unwrap();
@@ -234,7 +235,8 @@ fn listeners_come_and_go() {
 fn counters_go_on_over_a_reload() {
     let origin = Origin::named("up");
     let limit = |requests: u32, extra: Value| {
-        let chain = json!([{"plugin": "rate-limit", "config": {"requests": requests, "per": "1h", "by": "client"}}]);
+        let chain =
+            json!([{"plugin": "rate-limit", "config": {"requests": requests, "per": "1h", "by": "client"}}]);
         echo(&origin, chain).api(extra).text()
     };
     let api = |name: &str| json!({"name": name, "path": format!("/{name}"), "upstream": "echo"});
@@ -252,7 +254,8 @@ fn generations_and_refusals_are_counted() {
     let origin = Origin::named("up");
     let config = echo(&origin, json!([]));
     let gateway = setup().start(&config.text());
-    let line = gateway.reload(&config.clone().api(json!({"name": "x", "path": "/x", "upstream": "echo"})).text());
+    let line =
+        gateway.reload(&config.clone().api(json!({"name": "x", "path": "/x", "upstream": "echo"})).text());
     assert_contains(&line, "generation=");
     gateway.reload_refused("apis: 1");
     eventually("the metric", || {
@@ -263,7 +266,8 @@ fn generations_and_refusals_are_counted() {
 #[test]
 fn keep_alive_connections_outlive_a_reload() {
     let origin = Origin::named("up");
-    let config = Config::new().upstream("up", &origin).api(json!({"name": "a", "path": "/a", "upstream": "up"}));
+    let config =
+        Config::new().upstream("up", &origin).api(json!({"name": "a", "path": "/a", "upstream": "up"}));
     let gateway = setup().start(&config.text());
     let mut connection: Connection = gateway.connect();
     Request::get("/a").send_on(&mut connection).expect(200);

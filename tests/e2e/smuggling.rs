@@ -206,7 +206,8 @@ fn a_body_that_nobody_asked_for_is_not_the_next_request() {
     let body = "GET /echo/admin HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut connection = gateway.connect();
     // 404: the gateway answers without reading the body.
-    connection.send(format!("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    connection
+        .send(format!("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     assert_eq!(connection.answer().status, 404);
     connection.finish();
     let rest = connection.read_to_close();
@@ -217,12 +218,14 @@ fn a_body_that_nobody_asked_for_is_not_the_next_request() {
 #[test]
 fn what_ends_at_this_hop_is_not_passed_on() {
     let (gateway, origin) = start();
-    gateway.connect().ask(
-        "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
+    gateway
+        .connect()
+        .ask(
+            "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: x\r\nTE: trailers, gzip\r\nTrailer: X-T\r\n\
          X-Stays: 1\r\n\r\n",
-    )
-    .expect(200);
+        )
+        .expect(200);
     let seen = origin.only();
     for name in ["x-hop", "keep-alive", "proxy-connection", "proxy-authorization", "connection", "upgrade"] {
         assert_eq!(seen.header(name), None, "{name}");
@@ -244,7 +247,8 @@ fn an_answer_with_two_framings_is_not_passed_on() {
         let origin = Origin::start(move |_| Reply::Close(head.as_bytes().to_vec()));
         let gateway = setup().start(&echo(&origin, json!([])).text());
         let answer = gateway.get("/echo");
-        let harmless = answer.status == 200 && answer.all("content-length").len() <= 1 && answer.body.len() <= 5;
+        let harmless =
+            answer.status == 200 && answer.all("content-length").len() <= 1 && answer.body.len() <= 5;
         assert!(answer.status == 502 || harmless, "{head:?}: {answer:?}");
     }
 }

@@ -8,7 +8,9 @@ use witgate_test_support::http2::H2Client;
 use witgate_test_support::{Origin, Reply, Request, Setup, eventually};
 
 fn files(setup: Setup, name: &str, certified: &Certified) -> Setup {
-    setup.file(&format!("certs/{name}.pem"), &certified.cert).file(&format!("certs/{name}.key"), &certified.key)
+    setup
+        .file(&format!("certs/{name}.pem"), &certified.cert)
+        .file(&format!("certs/{name}.key"), &certified.key)
 }
 
 fn listener(certificates: Value, client_auth: Value) -> Value {
@@ -24,9 +26,10 @@ fn certificate(name: &str, hosts: &[&str]) -> Value {
 }
 
 fn config(origin: &Origin, certificates: Value, client_auth: Value) -> Config {
-    Config::new().set("listeners", listener(certificates, client_auth)).upstream("up", origin).api(
-        json!({"name": "all", "path": "/", "upstream": "up"}),
-    )
+    Config::new()
+        .set("listeners", listener(certificates, client_auth))
+        .upstream("up", origin)
+        .api(json!({"name": "all", "path": "/", "upstream": "up"}))
 }
 
 #[test]
@@ -49,7 +52,9 @@ fn sni_chooses_the_certificate() {
         authority.server(&["other.test", "localhost"]),
     );
     let certificates = json!([
-        certificate("other", &[]), certificate("w", &["*.example.com"]), certificate("a", &["a.example.com"]),
+        certificate("other", &[]),
+        certificate("w", &["*.example.com"]),
+        certificate("a", &["a.example.com"]),
     ]);
     let setup = files(files(files(setup(), "a", &a), "w", &w), "other", &other);
     let gateway = setup.start(&config(&origin, certificates, Value::Null).text());
@@ -86,8 +91,7 @@ fn certificates_are_reloaded_when_their_files_change() {
 
 #[test]
 fn client_certificates_are_required_or_optional() {
-    let (authority, clients, origin) =
-        (Authority::default(), Authority::new("clients"), Origin::mirror());
+    let (authority, clients, origin) = (Authority::default(), Authority::new("clients"), Origin::mirror());
     let strangers = Authority::new("strangers");
     let start = |mode: &str| {
         let auth = json!({"ca": "certs/clients.pem", "mode": mode});
@@ -104,7 +108,8 @@ fn client_certificates_are_required_or_optional() {
             .start(&config.text())
     };
     let ask = |gateway: &witgate_test_support::Gateway, certificate: Option<&Certified>| {
-        let mut connection = try_tls(gateway.address("tls"), "localhost", authority.client(certificate)).ok()?;
+        let mut connection =
+            try_tls(gateway.address("tls"), "localhost", authority.client(certificate)).ok()?;
         connection.try_send(Request::get("/").bytes()).ok()?;
         connection.try_answer(false).ok()
     };
@@ -223,7 +228,8 @@ fn upstreams_are_reached_over_tls_and_checked() {
 #[test]
 fn an_expired_certificate_of_an_upstream_is_refused() {
     let authority = Authority::default();
-    let origin = Origin::start_tls(authority.expired(&["127.0.0.1"]).server_config(), |_| Reply::ok("secret"));
+    let origin =
+        Origin::start_tls(authority.expired(&["127.0.0.1"]).server_config(), |_| Reply::ok("secret"));
     let config = Config::new()
         .upstream_with("up", json!({"endpoints": [origin.url()], "tls": {"ca": "certs/ca.pem"}}))
         .api(json!({"name": "all", "path": "/", "upstream": "up"}));

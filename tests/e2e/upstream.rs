@@ -34,10 +34,12 @@ fn round_robin_is_even_and_weighted() {
     let gateway = start(json!({"endpoints": [a.url(), b.url()], "balance": "round_robin"}));
     let found = spread(&gateway, 100);
     assert!((40..=60).contains(&found["a"]), "{found:?}");
-    let gateway = start(json!({"endpoints": [a.url(), {"url": b.url(), "weight": 3}], "balance": "round_robin"}));
+    let gateway =
+        start(json!({"endpoints": [a.url(), {"url": b.url(), "weight": 3}], "balance": "round_robin"}));
     let found = spread(&gateway, 100);
     assert!((15..=35).contains(&found["a"]), "{found:?}");
-    let gateway = start(json!({"endpoints": [a.url(), {"url": b.url(), "weight": 0}], "balance": "round_robin"}));
+    let gateway =
+        start(json!({"endpoints": [a.url(), {"url": b.url(), "weight": 0}], "balance": "round_robin"}));
     assert_eq!(spread(&gateway, 20).get("b"), None);
 }
 
@@ -104,7 +106,11 @@ fn an_upstream_that_stalls_is_504() {
 
 #[test]
 fn an_upstream_that_breaks_off_is_502() {
-    for reply in [|| Reply::Close(Vec::new()), || Reply::Reset(Vec::new()), || Reply::Close(b"HTTP/1.1 200 O".to_vec())] {
+    for reply in [
+        || Reply::Close(Vec::new()),
+        || Reply::Reset(Vec::new()),
+        || Reply::Close(b"HTTP/1.1 200 O".to_vec()),
+    ] {
         let origin = Origin::start(move |_| reply());
         let gateway = start(json!({"endpoints": [origin.url()], "retry": {"attempts": 0}}));
         assert_eq!(gateway.get("/up").status, 502);
@@ -153,7 +159,10 @@ fn a_post_is_never_sent_twice() {
 #[test]
 fn a_second_try_has_the_same_body_or_is_not_made() {
     // CASES J2.
-    let origin = Origin::start(|seen| if seen.nth == 0 && seen.connection == 0 { Reply::status(503) } else { Reply::ok("") });
+    let origin =
+        Origin::start(
+            |seen| if seen.nth == 0 && seen.connection == 0 { Reply::status(503) } else { Reply::ok("") },
+        );
     let gateway = start(json!({
         "endpoints": [origin.url()], "retry": {"attempts": 1, "on": ["503"], "budget": "100%"},
         "ejection": {"failures": 1000},
@@ -242,7 +251,8 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
 #[test]
 fn an_api_without_upstream_and_answer_is_404() {
     let origin = Origin::named("a");
-    let config = echo(&origin, json!([])).api(json!({"name": "empty", "path": "/empty", "chain": [{"plugin": "request-id"}]}));
+    let config = echo(&origin, json!([]))
+        .api(json!({"name": "empty", "path": "/empty", "chain": [{"plugin": "request-id"}]}));
     let Ok(gateway) = setup().try_start(&config.text()) else { return };
     gateway.get("/empty").expect_problem(404, "nothing_answers");
 }

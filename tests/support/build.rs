@@ -33,8 +33,14 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let root = here.ancestors().nth(2).ok_or("tests/support is not in the workspace")?;
-    let inputs =
-        ["tests/guests", "examples/airline/policy", "plugin-sdk", "wit", "Cargo.toml", "tools/wasm-target.env"];
+    let inputs = [
+        "tests/guests",
+        "examples/airline/policy",
+        "plugin-sdk",
+        "wit",
+        "Cargo.toml",
+        "tools/wasm-target.env",
+    ];
     for input in inputs {
         // A file that is missing would make cargo run this each time.
         if root.join(input).exists() {

@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn the_upstream_hears_of_the_registry() {
         let policy = tail_number();
-        for (tail, registry) in [("D-AIBC", "Germany"), ("N123AB", "United States"), ("N42", "United States")] {
+        for (tail, registry) in [("D-AIBC", "Germany"), ("N123AB", "United States"), ("N42", "United States")]
+        {
             assert_eq!(policy.request([("query:tail", tail)]).written(REGISTRY), Some(registry), "{tail}");
         }
     }
