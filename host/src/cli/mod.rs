@@ -1,4 +1,4 @@
-//! (room: cli)
+//! The command line: a file per subcommand; prints, and chooses the exit code.
 
 pub mod check;
 pub mod key;
