@@ -20,6 +20,8 @@ const DIAGNOSTICS_MAX: usize = 500;
 const DECLARED_MAX: usize = 12;
 /// Longer lines are cut to a window around the mistake.
 const EXCERPT_CHARS_MAX: usize = 120;
+/// So many names are compared with a wrong one; there may be thousands of both.
+const NEAREST_NAMES_MAX: usize = 2000;
 /// Names longer than this are compared with nothing.
 const NEAREST_CHARS_MAX: usize = 64;
 
@@ -149,6 +151,7 @@ pub fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> O
     let folded = written.to_lowercase().replace(['_', ' '], "-");
     names
         .into_iter()
+        .take(NEAREST_NAMES_MAX)
         .filter(|name| name.len() <= NEAREST_CHARS_MAX)
         .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase().replace('_', "-")), name))
         .filter(|(distance, name)| {
@@ -292,6 +295,11 @@ impl Report {
         }
     }
 
+    /// Whether further diagnostics are only counted, so that advice for them is in vain.
+    pub(super) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= DIAGNOSTICS_MAX
+    }
+
     /// How many errors there are; with one, the configuration is refused.
     pub fn errors(&self) -> usize {
         self.errors
@@ -325,7 +333,7 @@ impl Report {
     }
 
     /// All diagnostics and the tally, the latter with what follows from it:
-    /// `render(" ; the running configuration is unchanged")` at a reload, `render("")` else.
+    /// `render("; the running configuration is unchanged")` at a reload, `render("")` else.
     pub fn render(&self, consequence: &str) -> String {
         let mut out = String::new();
         for diagnostic in self.diagnostics() {

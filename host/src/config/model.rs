@@ -366,6 +366,7 @@ pub enum Rewrite {
 
 /// A place in a chain.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, read once per reload; a box would only be in the way")]
 pub enum Link {
     /// Index into `Config::policies`.
     Named { at: At, policy: usize },

@@ -3,6 +3,8 @@
 //! Looks at each effective chain, that is, an API's and its operations'. Refuses nothing: whoever
 //! put a plugin of the same name in the place of ours may know better.
 
+use std::collections::HashSet;
+
 use super::super::diagnostic::{Diagnostic, Report};
 use super::super::model::{At, Config, Link, Policy};
 
@@ -10,7 +12,8 @@ use super::super::model::{At, Config, Link, Policy};
 const AUTHENTICATING: [&str; 5] = ["jwt", "api-key", "basic-auth", "oidc", "hmac"];
 
 pub(super) fn advise(config: &Config, report: &mut Report) {
-    let mut said: Vec<(u32, u32, &str)> = Vec::new();
+    // An API's chain is part of each of its operations'.
+    let mut said = HashSet::new();
     for api in &config.apis {
         let mut chains = Vec::new();
         if !api.operations_only {
@@ -22,8 +25,7 @@ pub(super) fn advise(config: &Config, report: &mut Report) {
         }
         for chain in chains {
             for (at, message, expected) in foolish(config, &chain) {
-                if !said.contains(&(at.line, at.column, message)) {
-                    said.push((at.line, at.column, message));
+                if said.insert((at.line, at.column, message)) {
                     report.push(Diagnostic::warning(&at, message).expecting(expected));
                 }
             }

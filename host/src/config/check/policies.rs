@@ -17,6 +17,10 @@ pub(super) struct Declared<'s> {
     pub(super) secrets: Names<'s>,
 }
 
+/// Policies in a chain, of which an operation's request passes two: more would be a mistake of a
+/// generator, and each costs every request.
+const CHAIN_MAX: usize = 100;
+
 /// The policies that ship with the gateway, to tell one from a named policy that does not exist.
 const FIRST_PARTY: [&str; 8] =
     ["jwt", "api-key", "rate-limit", "header-rewrite", "aggregate", "cors", "ip-filter", "request-id"];
@@ -132,6 +136,11 @@ fn allow<'s>(reader: &mut Reader<'s>, policy: &Table<'s>, declared: &Declared<'_
 /// `chain:` of an API or an operation.
 pub(super) fn chain<'s>(reader: &mut Reader<'s>, table: &Table<'s>, declared: &Declared<'_>) -> Vec<Link> {
     let fields = reader.list(table, "chain").unwrap_or_default();
+    if let (true, Some(field)) = (fields.len() > CHAIN_MAX, table.get("chain")) {
+        let message = format!("the chain has {} policies", fields.len());
+        reader.error(&field, message, &format!("at most {CHAIN_MAX}"));
+        return Vec::new();
+    }
     fields.iter().filter_map(|field| link(reader, field, declared)).collect()
 }
 

@@ -4,7 +4,8 @@
 //! by its default (or left out), so that one run finds all mistakes; the model made from such
 //! stand-ins is thrown away. Never shows an expanded value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -275,21 +276,31 @@ impl<'s> Reader<'s> {
     }
 
     /// Each item of a list by `unit`; each of which may stand only once.
-    pub(super) fn units<T: PartialEq>(
+    pub(super) fn units<T: Eq + Hash + Clone>(
         &mut self,
         table: &Table<'s>,
         key: &'static str,
         unit: impl Fn(&str) -> Result<T, Mistake>,
     ) -> Vec<T> {
+        self.distinct(table, key, |reader, field| reader.unit(field, &unit))
+    }
+
+    fn distinct<T: Eq + Hash + Clone>(
+        &mut self,
+        table: &Table<'s>,
+        key: &'static str,
+        mut read: impl FnMut(&mut Self, &Field<'s>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut seen = HashSet::new();
         let mut values = Vec::new();
         for field in self.filled_list(table, key).unwrap_or_default() {
-            let Some(value) = self.unit(&field, &unit) else { continue };
-            if values.contains(&value) {
+            let Some(value) = read(self, &field) else { continue };
+            if seen.insert(value.clone()) {
+                values.push(value);
+            } else {
                 let message = format!("{} stands in the list twice", self.shown(&field));
                 let at = self.at(&field);
                 self.push(Diagnostic::error(&at, message));
-            } else {
-                values.push(value);
             }
         }
         values
@@ -601,7 +612,9 @@ impl<'s> Reader<'s> {
         }
         let shown = self.shown(field);
         let at = self.at(field);
-        let diagnostic = if names.ordered.is_empty() {
+        let diagnostic = if self.report.is_full() {
+            Diagnostic::error(&at, format!("no {what} is named {shown}"))
+        } else if names.ordered.is_empty() {
             Diagnostic::error(&at, format!("no {what} is named {shown}; none is declared"))
         } else {
             Diagnostic::error(&at, format!("no {what} is named {shown}"))
@@ -618,18 +631,7 @@ impl<'s> Reader<'s> {
         what: &str,
         names: &Names<'_>,
     ) -> Vec<String> {
-        let mut found = Vec::new();
-        for field in self.filled_list(table, key).unwrap_or_default() {
-            let Some(name) = self.reference(&field, what, names) else { continue };
-            if found.contains(&name) {
-                let message = format!("{} stands in the list twice", self.shown(&field));
-                let at = self.at(&field);
-                self.push(Diagnostic::error(&at, message));
-            } else {
-                found.push(name);
-            }
-        }
-        found
+        self.distinct(table, key, |reader, field| reader.reference(field, what, names))
     }
 }
 

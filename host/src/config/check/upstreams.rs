@@ -1,5 +1,6 @@
 //! Checks `upstreams`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::diagnostic::{Diagnostic, nearest};
@@ -47,17 +48,17 @@ fn endpoints<'s>(reader: &mut Reader<'s>, table: &Table<'s>) -> Vec<Endpoint> {
         reader.missing(table, "endpoints", "`endpoints: [\"http://127.0.0.1:9001\"]` or the like");
     }
     let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut seen = HashMap::new();
     let fields = reader.filled_list(table, "endpoints").unwrap_or_default();
     for field in &fields {
         let Some(endpoint) = endpoint(reader, field) else { continue };
-        let same = |other: &Endpoint| {
-            (other.https, &other.host, other.port) == (endpoint.https, &endpoint.host, endpoint.port)
-        };
-        if let Some(first) = endpoints.iter().find(|other| same(other)) {
-            let message = format!("the endpoint is given twice (first on line {})", first.at.line);
-            reader.error(field, message, "one entry, with a `weight` if it is to get more");
-        } else {
-            endpoints.push(endpoint);
+        let line = endpoint.at.line;
+        match seen.insert((endpoint.https, endpoint.host.clone(), endpoint.port), line) {
+            Some(first) => {
+                let message = format!("the endpoint is given twice (first on line {first})");
+                reader.error(field, message, "one entry, with a `weight` if it is to get more");
+            }
+            None => endpoints.push(endpoint),
         }
     }
     if endpoints.len() == fields.len()
@@ -153,7 +154,7 @@ fn timeouts<'s>(reader: &mut Reader<'s>, upstream: &Table<'s>) -> Timeouts {
     timeouts
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum RetryOn {
     ConnectFailure,
     Status(u16),
