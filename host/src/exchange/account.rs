@@ -225,7 +225,7 @@ fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>,
 }
 
 /// Writes down a request that the connection refused itself.
-pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Fault) {
+pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
     drop(Box::new(Record {
         inlet: inlet.clone(),
         peer: peer.clone(),
@@ -237,8 +237,8 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
         admitted: None,
         counted: None,
         upstream: None,
-        status: StatusCode::BAD_REQUEST,
-        reason: Reason::MalformedRequest,
+        status: fault.status(),
+        reason: fault.reason(),
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),
