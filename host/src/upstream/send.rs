@@ -8,12 +8,15 @@
 //! | the idle connection had died, nothing was sent | at once on a new connection, always |
 //! | no connection to be had | within attempts and budget, whatever the method |
 //! | HTTP/2 peer refused the stream, so nothing was done | the same, where the body can be replayed |
-//! | a used connection died after the request went out | the same, and idempotent methods only |
-//! | a status of `retry.statuses` | the same, and idempotent methods only |
+//! | a used connection died after the request went out | idempotent methods, once, on a new connection |
+//! | a status of `retry.statuses` | idempotent methods, within attempts and budget |
 //! | time-out, reset of a new connection, nonsense | never |
 //!
 //! There is no pause between tries: the budget bounds what they add, and another endpoint is
-//! preferred. Never buffers a body to make it replayable; never edits fields but `Host` and framing.
+//! preferred. The first and the fourth cost no budget: a peer may close an idle connection whenever
+//! it likes, and as each takes a connection that had served, they cannot multiply. "Idempotent"
+//! also needs a body that can be replayed. Where a request has but one try, the connection's socket
+//! is looked at first. Never buffers a body to make it replayable; never edits fields but `Host` and framing.
 
 use super::body::{Carrier, Download, Upload, UploadBody};
 use super::dial::DialError;
@@ -33,6 +36,7 @@ use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use std::error::Error;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -237,8 +241,9 @@ impl Pool {
                     _ => return Err(failure),
                 },
                 Err(Miss::Stale(failure)) => match replay(tries.idempotent) {
-                    Some(again) if may_retry(true) => {
+                    Some(again) if !tries.connect_anew => {
                         tries.connect_anew = true;
+                        self.upstream.counters.retries.fetch_add(1, Relaxed);
                         (request, last) = (again, failure);
                     }
                     _ => return Err(failure),
@@ -269,7 +274,7 @@ impl Pool {
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => match self.connect(call, Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock)).await {
+                None => match self.connect(call, Box::pin(self.open_http1(local))).await {
                     Ok(connection) => {
                         at = self.clock.monotonic_nanos();
                         connection
@@ -277,6 +282,9 @@ impl Pool {
                     Err(failure) => return Err(Miss::Unsent(failure, Box::new(request))),
                 },
             };
+            if reused && !(tries.idempotent && tries.replay.is_some()) {
+                connection.look_first();
+            }
             if tries.idempotent
                 && (reused || !self.upstream.settings.retry.statuses.is_empty())
                 && let Some(replay) = &mut tries.replay
@@ -374,6 +382,7 @@ impl Pool {
         self.address_http2(local, &mut request)
             .map_err(|error| Miss::Final(Failure::Protocol(error.to_string().into())))?;
         let mut at = now;
+        let mut found_dead = false;
         loop {
             let reused;
             let mut connection = match local.take_http2() {
@@ -389,7 +398,9 @@ impl Pool {
                         Some(connection) => Ok(connection),
                         None => {
                             let dial = Http2::connect(&local.shared.dialer, self.connect_timeout());
-                            self.connect(call, dial).await.inspect(|connection| local.keep_http2(connection))
+                            self.connect(call, Box::pin(dial))
+                                .await
+                                .inspect(|connection| local.keep_http2(connection))
                         }
                     };
                     drop(opening);
@@ -432,7 +443,11 @@ impl Pool {
                 None => return Err(Miss::Final(Failure::ResponseTimeout)),
             };
             match error.take_message() {
-                Some(back) if reused => request = back,
+                // As above; once is bad luck.
+                Some(back) if reused && !found_dead => {
+                    request = back;
+                    found_dead = true;
+                }
                 Some(back) => {
                     let failure = Failure::ConnectFailed("the endpoint closed a new connection".into());
                     return Err(Miss::Unsent(failure, Box::new(back)));
@@ -442,11 +457,11 @@ impl Pool {
         }
     }
 
-    /// Counts and times what connects.
+    /// Counts and times what connects. Boxed, or every request's future had room for a handshake.
     async fn connect<T>(
         &self,
         call: &mut Call,
-        dial: impl Future<Output = Result<T, DialError>>,
+        dial: Pin<Box<impl Future<Output = Result<T, DialError>>>>,
     ) -> Result<T, Failure> {
         let counters = &self.upstream.counters;
         counters.connects.fetch_add(1, Relaxed);
@@ -457,6 +472,10 @@ impl Pool {
             counters.connect_failures.fetch_add(1, Relaxed);
             error.into()
         })
+    }
+
+    async fn open_http1(&self, local: &Local) -> Result<Http1, DialError> {
+        Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock).await
     }
 
     fn connect_timeout(&self) -> Duration {
