@@ -203,7 +203,8 @@ impl Pool {
             call.endpoint = Some(local.address.clone());
             let outcome = match self.upstream.settings.protocol {
                 Protocol::Http1 => self.try_http1(index, local, request, tries, call, now).await,
-                Protocol::Http2 => self.try_http2(index, local, request, tries, call, now).await,
+                // Boxed, for HTTP/1 need not carry its weight.
+                Protocol::Http2 => Box::pin(self.try_http2(index, local, request, tries, call, now)).await,
             };
             let may_retry = |wanted: bool| {
                 wanted && call.attempts <= retry.attempts && {
