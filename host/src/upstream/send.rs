@@ -18,18 +18,17 @@
 //! also needs a body that can be replayed. Where a request has but one try, the connection's socket
 //! is looked at first. Never buffers a body to make it replayable; never edits fields but `Host` and framing.
 
-use super::body::{Carrier, Download, Upload, UploadBody};
+use super::body::{Carrier, Download, Upload};
 use super::dial::DialError;
+use super::framing::check_framing;
 use super::http1::{Http1, Wait};
 use super::http2::Http2;
-use super::pool::{Active, Host, Local, Pool, bit};
+use super::pool::{Active, Local, Pool, bit};
 use super::replay::Replay;
-use super::settings::{HostField, Protocol};
+use super::settings::Protocol;
 use crate::message::body::Body;
 use crate::telemetry::reason::Reason;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -486,75 +485,6 @@ impl Pool {
     fn record_failure(&self, index: usize) {
         self.upstream.record_failure(index, self.clock.monotonic_nanos());
     }
-
-    /// Makes the framing fields say what the body is, and watches a body that streams.
-    fn frame(&self, request: Request<Body>, timeout: Duration) -> (Request<Body>, Option<Rc<Upload>>) {
-        let (mut parts, body) = request.into_parts();
-        let body = if body.is_end_stream() { Body::Empty } else { body };
-        let length = match &body {
-            Body::Empty => Some(0),
-            Body::Full(bytes) => Some(bytes.len()),
-            Body::Incoming(_) | Body::Dyn(_) => None,
-        };
-        if let Some(length) = length {
-            // A length that is not the body's would make the next request on the connection part of
-            // this one, or the other way round.
-            if let Some(stated) = parts.headers.get_mut(CONTENT_LENGTH)
-                && stated.to_str().ok().and_then(|stated| stated.parse().ok()) != Some(length)
-            {
-                *stated = HeaderValue::from(length);
-            }
-            return (Request::from_parts(parts, body), None);
-        }
-        // hyper drops a GET's body unless a field announces it.
-        if self.upstream.settings.protocol == Protocol::Http1
-            && body.size_hint().exact().is_none()
-            && !parts.headers.contains_key(CONTENT_LENGTH)
-        {
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let upload = Upload::new(timeout, self.clock.clone());
-        let body = Body::wrap(UploadBody { body, upload: upload.clone() });
-        (Request::from_parts(parts, body), Some(upload))
-    }
-
-    fn address_http1(&self, local: &Local, request: &mut Request<Body>) {
-        *request.version_mut() = Version::HTTP_11;
-        if request.uri().authority().is_some() {
-            let path = request.uri().path_and_query().cloned();
-            *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        }
-        let host = match self.upstream.settings.host {
-            HostField::Preserve if request.headers().contains_key(HOST) => None,
-            HostField::Preserve | HostField::Endpoint => local.host.as_ref(),
-            HostField::Fixed(_) => self.fixed_host.as_ref(),
-        };
-        if let Some(host) = host {
-            request.headers_mut().insert(HOST, host.field.clone());
-        }
-    }
-
-    fn address_http2(&self, local: &Local, request: &mut Request<Body>) -> Result<(), http::Error> {
-        let stated = request.headers_mut().remove(HOST);
-        let fallback = || local.host.as_ref().map(|host| host.authority.clone());
-        let authority = match self.upstream.settings.host {
-            HostField::Preserve => request
-                .uri()
-                .authority()
-                .cloned()
-                .or_else(|| Authority::try_from(stated?.as_bytes()).ok())
-                .or_else(fallback),
-            HostField::Endpoint => fallback(),
-            HostField::Fixed(_) => self.fixed_host.as_ref().map(|host: &Host| host.authority.clone()),
-        };
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(if local.shared.dialer.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
-        parts.authority = authority;
-        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from_parts(parts)?;
-        *request.version_mut() = Version::HTTP_2;
-        Ok(())
-    }
 }
 
 impl Tries {
@@ -594,29 +524,6 @@ impl Tries {
             failure => Miss::Final(failure),
         }
     }
-}
-
-/// RFC 9112, section 6.3: two framings at once are the mark of a response that somebody split.
-/// What is not plainly chunked cannot be handed on, as the coding is not undone here.
-fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let has_length = lengths.next().is_some();
-    let what = if lengths.next().is_some() {
-        "more than one Content-Length"
-    } else if let Some(coding) = headers.get(TRANSFER_ENCODING) {
-        if has_length {
-            "both Content-Length and Transfer-Encoding"
-        } else if !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-            || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some()
-        {
-            "a transfer coding other than chunked"
-        } else {
-            return Ok(());
-        }
-    } else {
-        return Ok(());
-    };
-    Err(Failure::Protocol(what.into()))
 }
 
 /// hyper's error with all that caused it.
