@@ -34,7 +34,7 @@ fn exchanges_are_counted() {
                 .any(|line| line.contains("api=\"echo\"") && line.contains("proxied") && line.ends_with(" 5"))
     });
     let page = gateway.admin("/metrics").text();
-    for word in ["witgate_", "policy=\"request-id\"", "upstream=\"echo\"", "no_route"] {
+    for word in ["witgate_", "policy=\"echo/request-id\"", "upstream=\"echo\"", "no_route"] {
         assert_contains(&page, word);
     }
 }

@@ -89,12 +89,13 @@ fn http2_clients_are_told_to_go_away() {
     let gateway = start(&origin, "20s");
     let mut connection = frames::open(gateway.public());
     connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/echo/slow", &[])));
-    eventually("the slow request", || origin.count() == 1);
+    let first = frames::until(&mut connection, |frame| frame.kind == frames::DATA).expect("the first half");
+    assert_eq!((origin.count(), first.stream), (1, 1));
     gateway.terminate();
     let goaway = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY).expect("GOAWAY");
     assert_eq!(goaway.code(), 0);
     go.send(()).unwrap();
-    let mut body = Vec::new();
+    let mut body = first.payload;
     loop {
         let frame = frames::next(&mut connection).expect("the stream ends before the connection");
         if frame.kind == frames::DATA && frame.stream == 1 {

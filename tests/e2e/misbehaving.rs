@@ -326,7 +326,7 @@ fn a_component_without_configure_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "schema") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "schema") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "schema") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema)))"#,
         ),
         &["configure"],
@@ -342,7 +342,7 @@ fn a_function_of_the_wrong_type_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "zero") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "zero") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema))
                 (func $wrong (result u32) (canon lift (core func $i "zero")))
                 (export "configure" (func $wrong)))"#,

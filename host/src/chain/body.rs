@@ -73,7 +73,7 @@ async fn run(
                     Err(Uncollected::TooLarge) => return ControlFlow::Break(Stop::TooLarge { step: index }),
                     Err(Uncollected::Broken) => return ControlFlow::Break(Stop::Broken),
                 };
-                body = buffered(&step.plan, pool, subject, index, direction, collected).await?;
+                body = buffered(&step.plan, limit, pool, subject, index, direction, collected).await?;
             }
             BodyStep::Filter => body = filtered(pool, subject, index, direction, body).await?,
         }
@@ -114,6 +114,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Uncollected> {
 
 async fn buffered(
     plan: &StepPlan,
+    limit: usize,
     pool: &Rc<Pool>,
     subject: &mut Subject,
     index: usize,
@@ -144,6 +145,11 @@ async fn buffered(
             BodyVerdict::Amend(edits) => (edits, None),
             BodyVerdict::Replace((bytes, edits)) => (edits, Some(bytes)),
         };
+        let longest = limit.max(edit::REPLY_BYTES_MAX);
+        if let Some(bytes) = bytes.as_ref().filter(|bytes| bytes.len() > longest) {
+            let why = format!("a body of {} bytes; at most {longest} are allowed", bytes.len());
+            return Err(Lease::blame(pool, Failure::Return(why)));
+        }
         let permitted = edit::permit(edits, &plan.writes, direction == Direction::Response)
             .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
         edit::apply(permitted, subject, index);

@@ -22,8 +22,9 @@ pub const NOTE_BYTES_MAX: usize = 64 << 10;
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Header lines of a reply.
 pub const REPLY_HEADERS_MAX: usize = 256;
-/// Bytes of a reply's body.
-pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a reply's body, and of a body that a policy puts in place of another (which may also
+/// be as long as the policy's plan lets the original be).
+pub const REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// An edit that the plan allows; made by `permit` alone.
 pub struct Permitted(Change);
@@ -128,7 +129,8 @@ fn special(name: &str, value: Option<String>, writes: &Writes, responding: bool)
             _ => Err(bad(&value)),
         },
         ":status" => status(value.parse().unwrap_or(0)).map(Change::Status),
-        "upstream:name" => Ok(Change::Upstream(value)),
+        "upstream:name" if writes.upstreams.contains(&value) => Ok(Change::Upstream(value)),
+        "upstream:name" => Err(format!("upstream `{value}` is not granted")),
         "consumer:name" => Ok(Change::Consumer(value)),
         _ => Err(bad(&value)),
     }

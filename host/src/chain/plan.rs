@@ -145,6 +145,8 @@ pub struct Writes {
     pub status: bool,
     pub upstream: bool,
     pub consumer: bool,
+    /// Upstreams that the policy may choose.
+    pub upstreams: BTreeSet<String>,
 }
 
 /// Fields that frame a message or route it: nobody but the gateway sets them.
@@ -209,6 +211,11 @@ impl Writes {
             }
         }
         Ok(writes)
+    }
+
+    /// The same, with the upstreams that `upstream:name` may be.
+    pub fn among(self, upstreams: &BTreeSet<String>) -> Writes {
+        Writes { upstreams: upstreams.clone(), ..self }
     }
 
     /// Whether everything that `name` stands for is among these.

@@ -11,6 +11,7 @@ use crate::plugin::Policy;
 use crate::plugin::plan::BodyMode;
 use crate::server;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub fn describe(loaded: &Loaded, report: &mut Report) -> Vec<Note> {
 pub fn schemas(path: Option<&Path>) -> Result<Vec<(String, Value)>, String> {
     let config = match path {
         Some(path) => config::load(path).map_err(|report| report.render(""))?.config,
-        None => config::reverse_proxy("http://127.0.0.1")?,
+        None => config::reverse_proxy("http://127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 0)))?,
     };
     with_workshop(&config, |workshop| {
         let mut catalogue = Catalogue::new(config.plugins.directory.clone(), None);

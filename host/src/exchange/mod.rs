@@ -76,7 +76,7 @@ async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Re
         Ok(intake) => intake,
         Err(refused) => return account.refuse(refused),
     };
-    account.admit(&view, route, counted);
+    account.admit(&view, route, &subject, counted);
     let route = &view.snapshot.routes[route];
     let sending = Sending { body, upgrade, preflight };
     let story = tell(&inlet, &view, route, &mut subject, sending, &mut account);

@@ -93,10 +93,10 @@ impl Plugin {
         let ty = component.component_type();
         let engine = runtime.engine();
         let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_string()).collect();
-        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
         let pre = imports::linker(runtime)
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(|error| format!("does not fit this gateway: {error:#}"))?;
+        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
         let mut plugin = Plugin {
             name: name.into(),
             hash,
@@ -226,7 +226,13 @@ fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<
     match (schema, configure) {
         (true, true) if exports == Exports::default() => Err("exports no hook: nothing would ever call it".into()),
         (true, true) => Ok(exports),
-        (false, _) => Err("does not export `config-schema: func() -> string`".into()),
-        (_, false) => Err("does not export `configure: func(config: string) -> result<_, string>`".into()),
+        (schema, configure) => {
+            let missing = [
+                (schema, "`config-schema: func() -> string`"),
+                (configure, "`configure: func(config: string) -> result<_, string>`"),
+            ];
+            let missing: Vec<_> = missing.iter().filter(|(there, _)| !there).map(|(_, what)| *what).collect();
+            Err(format!("does not export {}", missing.join(" and ")))
+        }
     }
 }

@@ -6,7 +6,6 @@
 use super::workers::{Listen, Order, Workers};
 use crate::compile::ListenerSpec;
 use crate::listener::{Bound, Counters, DrainControl};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,9 +39,12 @@ impl Sockets {
     /// # Errors
     /// The address that cannot be bound, and why.
     pub fn prepare(&self, specs: Vec<ListenerSpec>, workers: usize) -> Result<Change, String> {
-        let bound: HashMap<SocketAddr, &Open> = self.open.iter().map(|open| (open.spec.address, open)).collect();
         let next = specs.into_iter().enumerate().map(|(index, spec)| {
-            let running = bound.get(&spec.address);
+            let running = self.open.iter().find(|open| {
+                // Port 0 is another port for each listener, so there the name decides.
+                let same_port = spec.address.port() != 0 || open.spec.settings.name == spec.settings.name;
+                open.spec.address == spec.address && same_port
+            });
             // The router knows a listener by its place, so one that moved is opened anew.
             let same = running.filter(|open| open.spec.fingerprint == spec.fingerprint && self.place(open) == Some(index));
             if let Some(open) = same {
