@@ -49,6 +49,8 @@ pub struct Inlet {
     pub body_bytes: u64,
     /// One exchange up to its response's head; zero: no bound.
     pub request: Duration,
+    /// For a client that sends nothing of a body that is waited for; zero: no bound.
+    pub idle: Duration,
     pub drain: Drain,
 }
 
