@@ -32,6 +32,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use intake::Intake;
 use outcome::{Answered, Outcome};
+use tunnel::Spoken;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -163,7 +164,8 @@ async fn send(
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
-                tunnel::open(upgrade.client, theirs, inlet.drain.guard());
+                let spoken = Spoken::of(protocol.as_bytes());
+                tunnel::open(upgrade.client, theirs, spoken, inlet.drain.guard());
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(UPGRADE, protocol);
             }
