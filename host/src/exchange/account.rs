@@ -114,13 +114,9 @@ impl Account {
         }
     }
 
-    /// The reason as it really is: a body that broke off because it was too large.
+    /// The reason as it really is: a body that broke off because the gateway broke it off.
     pub fn reason_of(&self, reason: Reason) -> Reason {
-        let exceeded = self.0.as_ref().and_then(|record| record.counted.as_ref()).is_some_and(|c| c.exceeded.get());
-        match exceeded {
-            true => Reason::BodyTooLarge,
-            false => reason,
-        }
+        self.0.as_ref().and_then(|record| record.body_broken()).unwrap_or(reason)
     }
 
     /// Answers a request that got no chain.
@@ -166,9 +162,16 @@ impl Account {
                 record.bytes_out = bytes.len() as u64;
                 Body::Full(bytes)
             }
-            body => Body::wrap(Told { body, record }),
+            body => Body::wrap(Told { body, record, failed: false }),
         };
         response
+    }
+}
+
+impl Record {
+    /// Why the request's body was broken off, if it was.
+    fn body_broken(&self) -> Option<Reason> {
+        self.counted.as_ref()?.broken.get()
     }
 }
 
@@ -271,6 +274,8 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
 struct Told {
     body: Body,
     record: Box<Record>,
+    /// The body broke.
+    failed: bool,
 }
 
 impl http_body::Body for Told {
@@ -289,7 +294,11 @@ impl http_body::Body for Told {
                 }
                 this.record.whole |= this.body.is_end_stream();
             }
-            Poll::Ready(Some(Err(_))) => this.record.reason = Reason::ResponseBroken,
+            // An upstream that answers while it is being sent a body breaks off with the body.
+            Poll::Ready(Some(Err(_))) => {
+                this.record.reason = this.record.body_broken().unwrap_or(Reason::ResponseBroken);
+                this.failed = true;
+            }
             Poll::Ready(None) => this.record.whole = true,
             Poll::Pending => {}
         }
@@ -308,7 +317,7 @@ impl http_body::Body for Told {
 impl Drop for Told {
     fn drop(&mut self) {
         // Neither its end nor an error was seen: whoever was reading it left.
-        if !self.record.whole && self.record.reason != Reason::ResponseBroken {
+        if !self.record.whole && !self.failed {
             self.record.reason = Reason::ClientClosed;
         }
     }

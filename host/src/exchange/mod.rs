@@ -32,6 +32,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use intake::Intake;
 use outcome::{Answered, Outcome};
+use tunnel::Spoken;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub struct Inlet {
     pub body_bytes: u64,
     /// One exchange up to its response's head; zero: no bound.
     pub request: Duration,
+    /// For a client that sends nothing of a body that is waited for; zero: no bound.
+    pub idle: Duration,
     pub drain: Drain,
 }
 
@@ -161,7 +164,8 @@ async fn send(
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
-                tunnel::open(upgrade.client, theirs, inlet.drain.guard());
+                let spoken = Spoken::of(protocol.as_bytes());
+                tunnel::open(upgrade.client, theirs, spoken, inlet.drain.guard());
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(UPGRADE, protocol);
             }

@@ -134,6 +134,7 @@ fn open(worker: &Rc<Worker>, listen: Listen) -> std::io::Result<()> {
         listener: index,
         body_bytes: spec.body_bytes,
         request: spec.request,
+        idle: spec.limits.idle,
         drain: drain.clone(),
     });
     let connections = Connections::new(exchange, &spec.limits, drain.clone());
