@@ -299,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn upstreams_are_chosen_among_those_granted() {
+        let granted = writes(&["upstream:name"]).among(&["b".to_string()].into());
+        assert!(permit(vec![set("upstream:name", "b")], &granted, false).is_ok());
+        assert!(permit(vec![set("upstream:name", "c")], &granted, false).is_err());
+        assert!(permit(vec![set("upstream:name", "b")], &granted, true).is_err(), "the request has been sent");
+    }
+
+    #[test]
     fn replies_are_judged() {
         let make = |status, headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();

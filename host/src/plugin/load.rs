@@ -111,7 +111,11 @@ impl Plugin {
             schema: serde_json::Value::Null,
             pre,
         };
+        // Types are checked on the way, so that a hook of the wrong type is named before a missing one.
         plugin.schema = plugin.read_schema(services)?;
+        if plugin.exports == Exports::default() {
+            return Err("exports no hook: nothing would ever call it".into());
+        }
         Ok(plugin)
     }
 
@@ -224,7 +228,6 @@ fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<
         *flag = true;
     }
     match (schema, configure) {
-        (true, true) if exports == Exports::default() => Err("exports no hook: nothing would ever call it".into()),
         (true, true) => Ok(exports),
         (schema, configure) => {
             let missing = [
