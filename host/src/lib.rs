@@ -10,20 +10,20 @@ pub mod admin;
 pub mod compile;
 pub mod config;
 
-pub mod connection;
-pub mod listener;
-
 pub mod exchange;
+pub mod snapshot;
 
 pub mod chain;
 pub mod plugin;
 pub mod router;
-pub mod snapshot;
 
 pub mod consumer;
-pub mod state;
 pub mod token;
+pub mod state;
 pub mod upstream;
+
+pub mod connection;
+pub mod listener;
 
 pub mod message;
 pub mod telemetry;

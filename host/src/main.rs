@@ -1,1 +1,8 @@
-fn main() {}
+//! The `witgate` program: hands its arguments to `cli` and exits with its code.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    witgate::cli::main()
+}

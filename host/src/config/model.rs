@@ -220,6 +220,7 @@ pub enum Balance {
 #[derive(Clone, Debug)]
 pub struct Health {
     pub path: String,
+    /// Default 5 s.
     pub interval: Duration,
     /// Default 1 s.
     pub timeout: Duration,
@@ -301,6 +302,11 @@ pub struct Policy {
 /// Finds where the value at a JSON pointer (RFC 6901) stands.
 pub trait PositionOf: std::fmt::Debug + Send + Sync {
     fn position_of(&self, pointer: &str) -> Option<At>;
+
+    /// Whether the value there came from `${env:}` or `${file:}` and must never be shown.
+    fn is_secret(&self, _pointer: &str) -> bool {
+        false
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,12 +366,10 @@ pub enum Rewrite {
 
 /// A place in a chain.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, read once per reload; a box would only be in the way")]
 pub enum Link {
     /// Index into `Config::policies`.
-    Named {
-        at: At,
-        policy: usize,
-    },
+    Named { at: At, policy: usize },
     InPlace(Policy),
 }
 

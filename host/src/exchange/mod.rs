@@ -1,1 +1,270 @@
-//! (room: exchange)
+//! One request's whole story: from its head to the last byte of its answer.
+//!
+//! `connection` calls `Exchange` (its `Service`) for each request; here the request is made fit,
+//! routed, taken through its chain, sent to its upstream, and its response taken back. Everything
+//! that can go wrong ends in one `Reason`. Never touches a socket, a certificate or a file.
+
+mod account;
+mod fetch;
+mod intake;
+mod outcome;
+mod tunnel;
+mod view;
+mod worker;
+
+pub use view::View;
+pub use worker::Worker;
+
+use crate::chain::subject::ResponseHead;
+use crate::chain::{self, Stop, Subject};
+use crate::connection::{self, Fault};
+use crate::listener::Drain;
+use crate::message::body::Body;
+use crate::message::headers::receive_response;
+use crate::message::peer::Peer;
+use crate::snapshot::Route;
+use crate::telemetry::reason::Reason;
+use crate::upstream::Call;
+use account::Account;
+use http::header::{ALLOW, CONNECTION, HOST, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use intake::Intake;
+use outcome::{Answered, Outcome};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Answers the requests of one listener on one worker.
+#[derive(Clone)]
+pub struct Exchange(Rc<Inlet>);
+
+/// What a listener allows its exchanges.
+pub struct Inlet {
+    pub worker: Rc<Worker>,
+    /// The listener as the router knows it.
+    pub listener: u16,
+    /// Bytes of a request's body; 0: no bound.
+    pub body_bytes: u64,
+    /// One exchange up to its response's head; zero: no bound.
+    pub request: Duration,
+    pub drain: Drain,
+}
+
+impl Exchange {
+    pub fn new(inlet: Inlet) -> Exchange {
+        Exchange(Rc::new(inlet))
+    }
+}
+
+impl connection::Service for Exchange {
+    fn call(&self, peer: &Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + 'static + use<> {
+        run(self.0.clone(), peer.clone(), request)
+    }
+
+    fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
+        account::refused(&self.0, peer, request, fault);
+    }
+}
+
+/// Dropping the future (the client went away) drops the upstream call and destroys the instance
+/// at work; the account tells that nobody waited for the answer.
+async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
+    let mut account = Account::open(&inlet, &peer, &request);
+    let Intake { view, mut subject, body, route, preflight, upgrade, counted } = match intake::take(&inlet, &peer, request) {
+        Ok(intake) => intake,
+        Err(refused) => return account.refuse(refused),
+    };
+    account.admit(&view, route, counted);
+    let route = &view.snapshot.routes[route];
+    let sending = Sending { body, upgrade, preflight };
+    let story = tell(&inlet, &view, route, &mut subject, sending, &mut account);
+    let outcome = match inlet.request {
+        Duration::ZERO => story.await,
+        limit => match tokio::time::timeout(limit, story).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::gateway(Reason::RequestTimeout).answer(&mut subject),
+        },
+    };
+    account.close(subject, outcome)
+}
+
+/// What of a request is still to be sent on.
+struct Sending {
+    body: Body,
+    upgrade: Option<intake::Upgrade>,
+    preflight: Option<HeaderValue>,
+}
+
+/// The story itself, stage by stage. Whatever ends it early has an answer, and that answer still
+/// passes the response hooks of the policies that the request got past.
+async fn tell(
+    inlet: &Rc<Inlet>,
+    view: &Rc<View>,
+    route: &Route,
+    subject: &mut Subject,
+    sending: Sending,
+    account: &mut Account,
+) -> Outcome {
+    let Sending { body, upgrade, preflight } = sending;
+    let mut passed = 0;
+    let forth = async {
+        chain::request::run(&route.chain, &view.pools, subject, &mut passed).await?;
+        let body = chain::body::request(&route.chain, &view.pools, subject, body).await?;
+        ControlFlow::Continue(body)
+    };
+    let answered = match forth.await {
+        // Nobody but a policy may answer a preflight for methods that the API does not have.
+        ControlFlow::Continue(_) if preflight.is_some() => {
+            let outcome = Outcome::gateway(Reason::MethodNotAllowed).answer(subject);
+            if let (Some(head), Some(allow)) = (&mut subject.response, preflight) {
+                head.headers.insert(ALLOW, allow);
+            }
+            outcome
+        }
+        ControlFlow::Continue(body) => send(inlet, view, route, subject, body, upgrade, account).await,
+        ControlFlow::Break(stop) => stopped(view, route, subject, stop, account, false),
+    };
+    back(view, route, subject, answered, passed, account).await
+}
+
+/// To the upstream and back to its response's head.
+async fn send(
+    inlet: &Rc<Inlet>,
+    view: &View,
+    route: &Route,
+    subject: &mut Subject,
+    body: Body,
+    upgrade: Option<intake::Upgrade>,
+    account: &mut Account,
+) -> Outcome {
+    let chosen = match &subject.upstream {
+        Some(name) => view.snapshot.upstream_names.get(name).copied(),
+        None => route.upstream,
+    };
+    let Some(index) = chosen else { return Outcome::gateway(Reason::NothingAnswers).answer(subject) };
+    let (pool, metrics) = (&view.upstreams[index], &view.snapshot.upstream_metrics[index]);
+    let request = outbound(route, subject, body, upgrade.as_ref());
+    let mut call = Call { upgrade: upgrade.is_some(), ..Call::default() };
+    let asked = Instant::now();
+    let sent = pool.send(request, &mut call).await;
+    let elapsed = asked.elapsed();
+    account.called(elapsed);
+    match sent {
+        Ok(response) => {
+            metrics.answered(elapsed);
+            let (mut parts, body) = response.into_parts();
+            let protocol = receive_response(&mut parts.headers);
+            if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
+                    return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
+                };
+                let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
+                tunnel::open(upgrade.client, theirs, inlet.drain.guard());
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                parts.headers.insert(UPGRADE, protocol);
+            }
+            subject.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
+            Outcome { reason: Reason::Proxied, answered: Answered::Upstream, body }
+        }
+        Err(failure) => {
+            metrics.failed(failure.reason());
+            let reason = account.reason_of(failure.reason());
+            tracing::debug!(request = %subject.id, upstream = pool.upstream().name(), "{}", failure.detail());
+            Outcome::gateway(reason).answer(subject)
+        }
+    }
+}
+
+/// Back through the chain. A response hook may answer instead, or fail; then that is the response
+/// for the hooks that are left.
+async fn back(
+    view: &View,
+    route: &Route,
+    subject: &mut Subject,
+    mut outcome: Outcome,
+    mut passed: usize,
+    account: &mut Account,
+) -> Outcome {
+    let switched = subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let steps = passed;
+    while let ControlFlow::Break(stop) = chain::response::run(&route.chain, &view.pools, subject, &mut passed).await {
+        outcome = stopped(view, route, subject, stop, account, true);
+    }
+    if switched || !route.chain.response_bodies {
+        return outcome;
+    }
+    let body = std::mem::take(&mut outcome.body);
+    match chain::body::response(&route.chain, &view.pools, subject, body, steps).await {
+        ControlFlow::Continue(body) => Outcome { body, ..outcome },
+        ControlFlow::Break(stop) => stopped(view, route, subject, stop, account, true),
+    }
+}
+
+/// What the client gets when a chain stopped.
+fn stopped(
+    view: &View,
+    route: &Route,
+    subject: &mut Subject,
+    stop: Stop,
+    account: &Account,
+    responding: bool,
+) -> Outcome {
+    let policy = |step: usize| route.chain.steps[step].policy.label().clone();
+    match stop {
+        Stop::Reply { step, reply } => {
+            let pool = &view.pools[route.chain.steps[step].slot];
+            match chain::response::reply(pool, reply) {
+                Ok(response) => {
+                    let (parts, body) = response.into_parts();
+                    subject.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
+                    Outcome { reason: Reason::Answered, answered: Answered::Policy(policy(step)), body }
+                }
+                Err(failure) => {
+                    tracing::warn!(target: "policy", policy = %policy(step), request = %subject.id, "{failure}");
+                    Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }
+                        .answer(subject)
+                }
+            }
+        }
+        Stop::Failed { step, failure } => {
+            Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }.answer(subject)
+        }
+        Stop::NotUtf8 { .. } if responding => Outcome::gateway(Reason::UpstreamProtocol).answer(subject),
+        Stop::NotUtf8 { .. } => Outcome::gateway(Reason::HeaderNotUtf8).answer(subject),
+        Stop::TooLarge { .. } if responding => Outcome::gateway(Reason::UpstreamBodyTooLarge).answer(subject),
+        Stop::TooLarge { .. } => Outcome::gateway(Reason::BodyTooLarge).answer(subject),
+        Stop::Broken if responding => Outcome::gateway(Reason::UpstreamReset).answer(subject),
+        Stop::Broken => Outcome::gateway(account.reason_of(Reason::BodyBroken)).answer(subject),
+    }
+}
+
+/// The request as the upstream gets it.
+fn outbound(route: &Route, subject: &mut Subject, body: Body, upgrade: Option<&intake::Upgrade>) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = subject.method.clone();
+    let matched = (subject.target.path() == subject.routed.path()).then_some(subject.prefix_end);
+    let rewritten = route.rewrite.path(subject.target.path(), matched).and_then(|path| {
+        let target = match subject.target.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        Uri::try_from(target).ok()
+    });
+    *request.uri_mut() = rewritten.unwrap_or_else(|| Uri::from(subject.target.clone()));
+    // Response hooks and the log may still read what the client sent.
+    let keep = route.chain.steps.iter().any(|step| step.plan.response.is_some() || step.plan.log.is_some());
+    let mut headers = if keep { subject.headers.clone() } else { std::mem::take(&mut subject.headers) };
+    subject.peer.forwarded.set(&mut headers, &subject.client);
+    match &subject.authority {
+        Some(authority) => drop(headers.insert(HOST, authority.clone())),
+        None => drop(headers.remove(HOST)),
+    }
+    if let Some(upgrade) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, upgrade.protocol.clone());
+    }
+    *request.headers_mut() = headers;
+    request
+}

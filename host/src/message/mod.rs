@@ -3,4 +3,10 @@
 //! Called by every room of the request path. Never does I/O.
 
 pub mod body;
+pub mod forwarded;
+pub mod headers;
+pub mod id;
+pub mod path;
 pub mod peer;
+pub mod problem;
+pub mod query;

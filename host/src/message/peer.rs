@@ -2,6 +2,7 @@
 //!
 //! Made by `listener` once per connection, read by `exchange`. Never changes afterwards.
 
+use super::forwarded::ForwardedCache;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,15 +13,20 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Name of the listener that accepted it.
     pub listener: Arc<str>,
-    /// Index of the listener in the configuration that opened it.
+    /// What upstreams are told of this peer, made once.
+    pub forwarded: ForwardedCache,
+    /// `None` in clear.
     pub tls: Option<PeerTls>,
 }
 
 /// What a TLS handshake told.
 #[derive(Debug)]
 pub struct PeerTls {
-    /// Lower case, as sent.
+    /// SNI, in lower case, without a trailing dot.
     pub server_name: Option<Box<str>>,
+    /// Exact and `*.` host patterns (lower case) of the certificate that was chosen for the server
+    /// name; `None` without a server name, and for the default certificate, which serves any host.
+    pub certificate_hosts: Option<Arc<[Box<str>]>>,
     /// Verified against the listener's `client_auth.ca`.
     pub client_certificate: Option<ClientCertificate>,
 }

@@ -1,1 +1,29 @@
-//! (room: plugin)
+//! The plugin runtime: components on disk become instances that answer hooks.
+//!
+//! `compile` loads plugins and makes policies; `chain` leases instances and calls hooks. The lives:
+//! `Artifacts` (compiled code) → `Plugin` (checked component) → `Policy` (configured, with its
+//! plan) → `Instance` (one per concurrent call, in a worker's `Pool`). Knows nothing of HTTP
+//! messages: values go in, verdicts come out.
+
+pub mod artifact;
+pub mod bindings;
+pub mod engine;
+pub mod facts;
+pub mod failure;
+pub mod guest;
+pub mod hook;
+mod imports;
+pub mod instance;
+pub mod load;
+pub mod plan;
+pub mod policy;
+pub mod pool;
+pub mod quarantine;
+
+pub use bindings::{BodyVerdict, ChunkVerdict, Direction, Edit, Reply, Verdict};
+pub use facts::{Facts, FetchJob, FetchPort};
+pub use failure::Failure;
+pub use instance::Instance;
+pub use load::Plugin;
+pub use policy::{Policy, Settings};
+pub use pool::{Lease, Pool};

@@ -1,5 +1,11 @@
-//! What the gateway tells of itself: metrics, access log, and the closed list of reasons.
+//! What the gateway tells of itself: metrics, access log, diagnostics, and the closed list of
+//! reasons.
 //!
 //! Called by every room above it. Never changes what happens to a request.
 
+pub mod access_log;
+pub mod metric;
 pub mod reason;
+pub mod trace;
+
+pub use metric::enter_worker;

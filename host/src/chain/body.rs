@@ -1,0 +1,263 @@
+//! Bodies in a chain: collected for a hook, or filtered chunk by chunk.
+//!
+//! Called by `exchange` after the header hooks of the same direction and before anything is sent
+//! on, so headers can still be edited. Never holds more than the smallest limit of the policies
+//! that want the body.
+
+use super::request::{finish, lease, settle};
+use super::step::{BodyStep, Chain, StepPlan};
+use super::subject::Subject;
+use super::{Stop, edit};
+use crate::message::body::{Body, BodyError};
+use crate::plugin::instance::Filter;
+use crate::plugin::{BodyVerdict, ChunkVerdict, Direction, Failure, Lease, Pool, Reply};
+use crate::telemetry::metric::{Hook, Verdict as Outcome};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// Frames between a filter and whoever sends the body on: enough that both can work.
+const FILTERED_FRAMES: usize = 2;
+
+/// Takes the request's body through the chain.
+pub async fn request(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, body: Body) -> ControlFlow<Stop, Body> {
+    if !chain.request_bodies {
+        return ControlFlow::Continue(body);
+    }
+    let order = 0..chain.steps.len();
+    run(chain, pools, subject, body, Direction::Request, order.collect(), |plan| plan.request_body).await
+}
+
+/// Takes the response's body back through the first `passed` steps.
+pub async fn response(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    body: Body,
+    passed: usize,
+) -> ControlFlow<Stop, Body> {
+    if !chain.response_bodies {
+        return ControlFlow::Continue(body);
+    }
+    let order = (0..passed).rev();
+    run(chain, pools, subject, body, Direction::Response, order.collect(), |plan| plan.response_body).await
+}
+
+async fn run(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    mut body: Body,
+    direction: Direction,
+    order: Vec<usize>,
+    of: fn(&StepPlan) -> BodyStep,
+) -> ControlFlow<Stop, Body> {
+    for index in order {
+        let step = &chain.steps[index];
+        if subject.memory.get(index).is_some_and(|memory| memory.skipped) {
+            continue;
+        }
+        let pool = &pools[step.slot];
+        match of(&step.plan) {
+            BodyStep::Pass => {}
+            BodyStep::Buffer(limit) => {
+                let collected = match collect(body, limit).await {
+                    Ok(collected) => collected,
+                    Err(Uncollected::TooLarge) => return ControlFlow::Break(Stop::TooLarge { step: index }),
+                    Err(Uncollected::Broken) => return ControlFlow::Break(Stop::Broken),
+                };
+                body = buffered(&step.plan, pool, subject, index, direction, collected).await?;
+            }
+            BodyStep::Filter => body = filtered(pool, subject, index, direction, body).await?,
+        }
+    }
+    ControlFlow::Continue(body)
+}
+
+enum Uncollected {
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body to its end. Trailers are dropped: the hook could not see them.
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Uncollected> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Uncollected::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Uncollected::Broken)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(Uncollected::TooLarge);
+        }
+        // One chunk is the common case and needs no copy.
+        match (first.is_empty(), rest.is_empty()) {
+            (true, true) => first = data,
+            (false, _) => {
+                rest.extend_from_slice(&first);
+                rest.extend_from_slice(&data);
+                first = Bytes::new();
+            }
+            (true, false) => rest.extend_from_slice(&data),
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+async fn buffered(
+    plan: &StepPlan,
+    pool: &Rc<Pool>,
+    subject: &mut Subject,
+    index: usize,
+    direction: Direction,
+    body: Bytes,
+) -> ControlFlow<Stop, Body> {
+    let started = Instant::now();
+    let verdict = match lease(pool, subject, index).await {
+        Ok(mut leased) => {
+            let mut facts = subject.facts.take_if(|_| pool.policy().wants_facts());
+            let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default();
+            let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
+            if let Some(memory) = subject.memory.get_mut(index) {
+                memory.note = note;
+            }
+            if let Some(facts) = facts {
+                subject.take_back(facts);
+            }
+            finish(leased, verdict, subject, index)
+        }
+        Err(failure) => Err(failure),
+    };
+    let mut replaced = None;
+    let judged = verdict.and_then(|verdict| {
+        let (edits, bytes) = match verdict {
+            BodyVerdict::Proceed => return Ok((Outcome::Proceed, None)),
+            BodyVerdict::Respond(reply) => return Ok((Outcome::Respond, Some(reply))),
+            BodyVerdict::Amend(edits) => (edits, None),
+            BodyVerdict::Replace((bytes, edits)) => (edits, Some(bytes)),
+        };
+        let permitted = edit::permit(edits, &plan.writes, direction == Direction::Response)
+            .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
+        edit::apply(permitted, subject, index);
+        replaced = bytes.map(Bytes::from);
+        Ok((Outcome::Amend, None))
+    });
+    let hook = match direction {
+        Direction::Request => Hook::RequestBody,
+        Direction::Response => Hook::ResponseBody,
+    };
+    let reply: Option<Reply> = settle(judged, pool, subject, index, hook, started)?;
+    if let Some(reply) = reply {
+        return ControlFlow::Break(Stop::Reply { step: index, reply });
+    }
+    // Collected, the body has a length of its own; the one that was announced may be another.
+    subject.headers_in_hand().remove(CONTENT_LENGTH);
+    ControlFlow::Continue(Body::full(replaced.unwrap_or(body)))
+}
+
+async fn filtered(
+    pool: &Rc<Pool>,
+    subject: &mut Subject,
+    index: usize,
+    direction: Direction,
+    body: Body,
+) -> ControlFlow<Stop, Body> {
+    let started = Instant::now();
+    let opened = match lease(pool, subject, index).await {
+        Ok(mut leased) => {
+            let note = subject.memory.get(index).map(|memory| memory.note.clone()).unwrap_or_default();
+            match leased.open_filter(direction, &note).await {
+                Ok(filter) => Ok((leased, filter)),
+                Err(failure) => leased.finish(Err(failure)),
+            }
+        }
+        Err(failure) => Err(failure),
+    };
+    let judged = opened.map(|opened| (Outcome::Proceed, Some(opened)));
+    let Some((leased, filter)) = settle(judged, pool, subject, index, Hook::Chunk, started)? else {
+        return ControlFlow::Continue(body);
+    };
+    subject.headers_in_hand().remove(CONTENT_LENGTH);
+    let (send, receive) = mpsc::channel(FILTERED_FRAMES);
+    // The filter works in a task of its own, because a guest may suspend and a body is polled.
+    // When the reader goes away its next send fails, and the instance goes with it.
+    tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send));
+    ControlFlow::Continue(Body::wrap(Filtered(receive)))
+}
+
+type Sender = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
+
+async fn pump(pool: Rc<Pool>, mut leased: Lease, filter: Filter, mut body: Body, send: Sender) {
+    loop {
+        let (data, trailers) = match body.frame().await {
+            None => (Bytes::new(), None),
+            Some(Err(error)) => {
+                let _ = send.send(Err(error)).await;
+                return;
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => (data, None),
+                Err(frame) => (Bytes::new(), Some(frame)),
+            },
+        };
+        let last = trailers.is_some() || data.is_empty() || body.is_end_stream();
+        let started = Instant::now();
+        let verdict = leased.filter_chunk(filter, &data, last).await;
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let metrics = &pool.policy().metrics;
+        let passed = match verdict {
+            Ok(ChunkVerdict::Proceed) => {
+                metrics.call(Hook::Chunk, Outcome::Proceed, nanos);
+                data
+            }
+            Ok(ChunkVerdict::Replace(bytes)) => {
+                metrics.call(Hook::Chunk, Outcome::Amend, nanos);
+                bytes.into()
+            }
+            Ok(ChunkVerdict::Abort(why)) => {
+                metrics.call(Hook::Chunk, Outcome::Respond, nanos);
+                tracing::info!(target: "policy", policy = %pool.policy().label(), "broke a body off: {why}");
+                let _ = send.send(Err("broken off by a policy".into())).await;
+                return;
+            }
+            // Some of the body may be gone already, so neither `skip` nor an answer is possible.
+            Err(failure) => {
+                metrics.call(Hook::Chunk, Outcome::Error, nanos);
+                tracing::warn!(target: "policy", policy = %pool.policy().label(), "{failure}");
+                let _ = leased.finish::<()>(Err(failure));
+                let _ = send.send(Err("a policy failed".into())).await;
+                return;
+            }
+        };
+        if !passed.is_empty() && send.send(Ok(Frame::data(passed))).await.is_err() {
+            return;
+        }
+        if last {
+            if let Some(trailers) = trailers {
+                let _ = send.send(Ok(trailers)).await;
+            }
+            // A filter keeps its instance to itself, so the instance ends with the body: its
+            // destructor is not trusted with another exchange.
+            return;
+        }
+    }
+}
+
+struct Filtered(mpsc::Receiver<Result<Frame<Bytes>, BodyError>>);
+
+impl http_body::Body for Filtered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx)
+    }
+}

@@ -1,0 +1,43 @@
+//! The response's way back through a chain: header hooks, in reverse.
+//!
+//! Called by `exchange` with whatever answers the client: an upstream's response, a policy's
+//! reply, or the gateway's own problem. Only the steps that the request got past take part.
+
+use super::plan::Moment;
+use super::request::call;
+use super::step::Chain;
+use super::subject::Subject;
+use super::{Stop, edit};
+use crate::message::body::Body;
+use crate::plugin::{Failure, Pool};
+use http::Response;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// Runs the response hooks of the first `passed` steps, the last first.
+///
+/// `Break` carries what must be answered instead; the steps before it have then still to run, so
+/// `passed` is left at their number.
+pub async fn run(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, passed: &mut usize) -> ControlFlow<Stop> {
+    while *passed > 0 {
+        *passed -= 1;
+        let (index, step) = (*passed, &chain.steps[*passed]);
+        if subject.memory.get(index).is_some_and(|memory| memory.skipped) {
+            continue;
+        }
+        if let Some(reads) = &step.plan.response
+            && let Some(reply) = call(step, &pools[step.slot], subject, index, Moment::Response, reads).await?
+        {
+            return ControlFlow::Break(Stop::Reply { step: index, reply });
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// A policy's reply as a response.
+///
+/// # Errors
+/// A failure of the policy, if the reply is one that nobody may give.
+pub fn reply(pool: &Pool, reply: crate::plugin::Reply) -> Result<Response<Body>, Failure> {
+    edit::reply(reply).map_err(|why| crate::plugin::Lease::blame(pool, Failure::Return(why)))
+}

@@ -1,0 +1,88 @@
+//! `witgate run`: serves until it is told to stop.
+//!
+//! SIGHUP reloads and reopens the access log; SIGTERM and SIGINT drain and stop, a second one
+//! stops at once.
+
+use crate::config;
+use crate::server::{Gateway, Origin};
+use crate::telemetry::trace::{self, Format};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "witgate.yaml", conflicts_with = "to")]
+    config: PathBuf,
+    /// No configuration: pass everything on :8080 to this URL
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// How the gateway's own log is written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log: LogFormat,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let format = match arguments.log {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    if let Err(why) = trace::init(format) {
+        return super::fail(&why);
+    }
+    // Everything that builds TLS is given its provider; this is for what a library makes itself.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let origin = match &arguments.to {
+        Some(to) => match config::reverse_proxy(to) {
+            Ok(config) => Origin::Given(Box::new(config)),
+            Err(why) => return super::fail(&why),
+        },
+        None => Origin::File(arguments.config),
+    };
+    // One thread would do for what the control runtime does, but a reload blocks one.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    match control {
+        Ok(control) => control.block_on(serve(origin)),
+        Err(error) => super::fail(&format!("no runtime: {error}")),
+    }
+}
+
+async fn serve(origin: Origin) -> ExitCode {
+    let signals = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
+        return super::fail("the operating system gives no signals");
+    };
+    let gateway = match tokio::spawn(Gateway::start(origin)).await {
+        Ok(Ok(gateway)) => gateway,
+        Ok(Err(why)) => return super::fail(&why),
+        Err(error) => return super::fail(&format!("the gateway cannot start: {error}")),
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                gateway.reopen_logs();
+                let _ = gateway.reload().await;
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping");
+    let stopping = tokio::spawn(async move { gateway.stop().await });
+    tokio::select! {
+        _ = stopping => ExitCode::SUCCESS,
+        _ = terminate.recv() => super::fail("stopped at once"),
+        _ = interrupt.recv() => super::fail("stopped at once"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Answers on their way out: counted while they are written, and those to refused requests.
+//!
+//! Called by `serve`. Never changes what a service answered.
+
+use super::Fault;
+use super::sweep::Link;
+use crate::message::body::{Body, BodyError};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, Version};
+use http_body::{Frame, SizeHint};
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Counts as a request in flight from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    link: Rc<Link>,
+    /// The last piece of the answer is handed over; it is the client's turn.
+    handed: Cell<bool>,
+}
+
+impl InFlight {
+    /// Returns what `sight` saw of the head as well.
+    pub(super) fn begin(link: &Rc<Link>) -> (InFlight, u8) {
+        let seen = link.pulse.begin();
+        (InFlight { link: Rc::clone(link), handed: Cell::new(false) }, seen)
+    }
+
+    fn set_handed(&self, handed: bool) {
+        if self.handed.replace(handed) != handed {
+            let count = self.link.handed.get();
+            self.link.handed.set(if handed { count + 1 } else { count.saturating_sub(1) });
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.set_handed(false);
+        self.link.pulse.end();
+    }
+}
+
+/// A body that keeps its request in flight.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    in_flight: InFlight,
+}
+
+impl Answer {
+    /// What hyper is to send. On a connection that leaves, hyper says so itself, unless it has
+    /// not been told yet.
+    pub(super) fn response(
+        mut response: Response<Body>,
+        version: Version,
+        in_flight: InFlight,
+    ) -> Response<Answer> {
+        if in_flight.link.leaves()
+            && version != Version::HTTP_2
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| Answer { body, in_flight })
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.in_flight.set_handed(polled.is_ready());
+        let pieces = &self.in_flight.link.pieces;
+        pieces.set(pieces.get().wrapping_add(1));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A problem document (RFC 9457). HTTP/1 closes: where one request ends and the next begins may
+/// be in doubt.
+pub(super) fn refusal(fault: Fault, version: Version) -> Response<Body> {
+    let (status, reason) = (fault.status(), fault.reason());
+    let text = format!(
+        r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}","reason":"{}"}}"#,
+        reason.title(),
+        status.as_u16(),
+        fault.detail(),
+        reason.label(),
+    );
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_refusal_is_a_problem_document() {
+        let response = refusal(Fault::TransferCoding, Version::HTTP_11);
+        assert_eq!(response.status(), 501);
+        assert_eq!(response.headers()["connection"], "close");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["status"], 501);
+        assert_eq!(problem["reason"], "malformed_request");
+        assert!(!refusal(Fault::HostMissing, Version::HTTP_2).headers().contains_key("connection"));
+    }
+}

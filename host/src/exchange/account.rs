@@ -1,0 +1,294 @@
+//! The account of an exchange: metrics, access log, log policies, written once it is over.
+//!
+//! `run` opens it first and closes it with the answer; the answer's body carries it to its last
+//! byte, or to where the client left. Every exchange is written down exactly once. Never changes
+//! what the client gets.
+
+use super::intake::{Counted, Refused};
+use super::outcome::{Answered, Outcome};
+use super::view::View;
+use super::Inlet;
+use crate::chain;
+use crate::chain::Subject;
+use crate::chain::subject::End;
+use crate::connection::Fault;
+use crate::message::body::{Body, BodyError};
+use crate::message::peer::Peer;
+use crate::message::problem::Problem;
+use crate::snapshot::Route;
+use crate::telemetry::access_log::{Answered as Who, Entry};
+use crate::telemetry::reason::Reason;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// An account that is still open. Dropped unclosed, it says that the client went away.
+pub struct Account(Option<Box<Record>>);
+
+struct Record {
+    inlet: Rc<Inlet>,
+    peer: Rc<Peer>,
+    started: Instant,
+    /// Since the Unix epoch.
+    start: Duration,
+    method: Method,
+    /// As received, until the request is admitted.
+    path: String,
+    version: Version,
+    admitted: Option<Admitted>,
+    counted: Option<Rc<Counted>>,
+    upstream: Option<Duration>,
+    status: StatusCode,
+    reason: Reason,
+    answered: Answered,
+    bytes_out: u64,
+    trailers: HeaderMap,
+    /// The answer's body was read to its end.
+    whole: bool,
+}
+
+struct Admitted {
+    view: Rc<View>,
+    route: usize,
+    /// Comes home with the answer; an exchange that is broken off has none.
+    subject: Option<Box<Subject>>,
+}
+
+impl Account {
+    pub fn open(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Request<Incoming>) -> Account {
+        Account(Some(Box::new(Record {
+            inlet: inlet.clone(),
+            peer: peer.clone(),
+            started: Instant::now(),
+            start: inlet.worker.clock.unix(),
+            method: request.method().clone(),
+            path: String::new(),
+            version: request.version(),
+            admitted: None,
+            counted: None,
+            upstream: None,
+            status: Reason::ClientClosed.status(),
+            reason: Reason::ClientClosed,
+            answered: Answered::Client,
+            bytes_out: 0,
+            trailers: HeaderMap::new(),
+            whole: false,
+        })))
+    }
+
+    /// The request has a route.
+    pub fn admit(&mut self, view: &Rc<View>, route: usize, counted: Rc<Counted>) {
+        if let Some(record) = &mut self.0 {
+            record.admitted = Some(Admitted { view: view.clone(), route, subject: None });
+            record.counted = Some(counted);
+        }
+    }
+
+    /// The upstream was asked; `call` says how long that took.
+    pub fn called(&mut self, elapsed: Duration) {
+        if let Some(record) = &mut self.0 {
+            record.upstream = Some(elapsed);
+        }
+    }
+
+    /// The reason as it really is: a body that broke off because it was too large.
+    pub fn reason_of(&self, reason: Reason) -> Reason {
+        let exceeded = self.0.as_ref().and_then(|record| record.counted.as_ref()).is_some_and(|c| c.exceeded.get());
+        match exceeded {
+            true => Reason::BodyTooLarge,
+            false => reason,
+        }
+    }
+
+    /// Answers a request that got no chain.
+    pub fn refuse(mut self, refused: Refused) -> Response<Body> {
+        let id = self.0.as_ref().map(|record| record.inlet.worker.draw_id());
+        let mut problem = Problem::new(refused.reason);
+        if let Some(allow) = refused.allow {
+            problem = problem.allow(allow);
+        }
+        if let Some(id) = &id {
+            problem = problem.request_id(id.as_str());
+        }
+        let response = problem.into_response(refused.dialect);
+        if let Some(mut record) = self.0.take() {
+            record.path = refused.path;
+            record.reason = refused.reason;
+            record.answered = Answered::Gateway;
+            record.status = response.status();
+            record.bytes_out = response.body().size_hint().exact().unwrap_or(0);
+        }
+        response
+    }
+
+    /// Makes the answer, which carries the account to its end.
+    pub fn close(mut self, mut subject: Subject, outcome: Outcome) -> Response<Body> {
+        let head = subject.response.as_mut().map(|head| (head.status, head.headers.clone()));
+        let (status, headers) = head.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()));
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let Some(mut record) = self.0.take() else { return response };
+        let no_body = subject.method == Method::HEAD || outcome.body.is_end_stream();
+        record.status = status;
+        record.reason = outcome.reason;
+        record.answered = outcome.answered;
+        if let Some(admitted) = &mut record.admitted {
+            admitted.subject = Some(Box::new(subject));
+        }
+        *response.body_mut() = match outcome.body {
+            body if no_body => body,
+            Body::Full(bytes) => {
+                record.bytes_out = bytes.len() as u64;
+                Body::Full(bytes)
+            }
+            body => Body::wrap(Told { body, record }),
+        };
+        response
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.started.elapsed();
+        let bytes_in = self.counted.as_ref().map_or(0, |counted| counted.bytes.get());
+        let inlet = self.inlet.clone();
+        let worker = &inlet.worker;
+        let Some(Admitted { view, route, mut subject }) = self.admitted.take() else {
+            worker.unrouted.exchange(self.status.as_u16(), self.reason, total, None, bytes_in, self.bytes_out);
+            write_line(self, None, None, total, bytes_in);
+            return;
+        };
+        let route = &view.snapshot.routes[route];
+        route.metrics.exchange(self.status.as_u16(), self.reason, total, self.upstream, bytes_in, self.bytes_out);
+        if let Some(subject) = &mut subject {
+            if let Some(identity) = &subject.identity {
+                worker.consumer(identity).exchange();
+            }
+            if route.chain.logs {
+                subject.end = Some(End {
+                    start: self.start,
+                    total,
+                    upstream: self.upstream,
+                    bytes_in,
+                    bytes_out: self.bytes_out,
+                    answered_by: self.answered.label(),
+                    answered_why: self.reason.label(),
+                    trailers: std::mem::take(&mut self.trailers),
+                });
+                chain::log::add(&route.chain, &view.waiting, subject);
+            }
+        }
+        write_line(self, Some(route), subject.as_deref(), total, bytes_in);
+    }
+}
+
+fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>, total: Duration, bytes_in: u64) {
+    let Some(access_log) = &record.inlet.worker.access_log else { return };
+    let answered = match &record.answered {
+        Answered::Upstream => Who::Upstream,
+        Answered::Policy(name) => Who::Policy(name),
+        Answered::Gateway => Who::Gateway,
+        Answered::Client => Who::Client,
+    };
+    access_log.write(&Entry {
+        time: record.start,
+        id: subject.map_or("", |subject| subject.id.as_str()),
+        client: subject.map_or(record.peer.address.ip(), |subject| subject.client.ip),
+        method: record.method.as_str(),
+        path: subject.map_or(&record.path, |subject| subject.routed.path()),
+        api: route.map(|route| &*route.api),
+        operation: route.and_then(|route| route.operation.as_deref()),
+        consumer: subject.and_then(|subject| subject.consumer()).map(|name| &**name),
+        product: subject.and_then(|subject| subject.product()).map(|name| &**name),
+        status: record.status.as_u16(),
+        bytes_in,
+        bytes_out: record.bytes_out,
+        total,
+        upstream: record.upstream,
+        answered,
+        reason: record.reason,
+        listener: &record.peer.listener,
+        protocol: match record.version {
+            Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        },
+        user_agent: None,
+    });
+}
+
+/// Writes down a request that the connection refused itself.
+pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Fault) {
+    drop(Box::new(Record {
+        inlet: inlet.clone(),
+        peer: peer.clone(),
+        started: Instant::now(),
+        start: inlet.worker.clock.unix(),
+        method: request.method.clone(),
+        path: request.uri.path().to_string(),
+        version: request.version,
+        admitted: None,
+        counted: None,
+        upstream: None,
+        status: StatusCode::BAD_REQUEST,
+        reason: Reason::MalformedRequest,
+        answered: Answered::Gateway,
+        bytes_out: 0,
+        trailers: HeaderMap::new(),
+            whole: false,
+    }));
+}
+
+/// A body that tells its account what became of it.
+struct Told {
+    body: Body,
+    record: Box<Record>,
+}
+
+impl http_body::Body for Told {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.record.bytes_out += data.len() as u64;
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    this.record.trailers.clone_from(trailers);
+                }
+                this.record.whole |= this.body.is_end_stream();
+            }
+            Poll::Ready(Some(Err(_))) => this.record.reason = Reason::ResponseBroken,
+            Poll::Ready(None) => this.record.whole = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Neither its end nor an error was seen: whoever was reading it left.
+        if !self.record.whole && self.record.reason != Reason::ResponseBroken {
+            self.record.reason = Reason::ClientClosed;
+        }
+    }
+}

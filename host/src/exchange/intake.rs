@@ -1,0 +1,201 @@
+//! A request made fit for its chain: its path normal, its headers honest, its route found.
+//!
+//! The first stage of `run`. What is refused here has met no policy and no upstream. Never waits.
+
+use super::Inlet;
+use super::view::View;
+use crate::chain::Subject;
+use crate::chain::request::memory;
+use crate::message::body::{Body, BodyError};
+use crate::message::forwarded::remove_claims;
+use crate::message::headers::receive_request;
+use crate::message::path::{check_query, normalise};
+use crate::message::peer::Peer;
+use crate::message::problem::Dialect;
+use crate::router::{Found, ListenerId};
+use crate::telemetry::reason::Reason;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// A request on its way to its chain.
+pub struct Intake {
+    pub view: Rc<View>,
+    pub subject: Subject,
+    pub body: Body,
+    /// Index into the snapshot's routes.
+    pub route: usize,
+    /// Set for an OPTIONS request that only a policy can answer: the methods that are allowed.
+    pub preflight: Option<HeaderValue>,
+    pub upgrade: Option<Upgrade>,
+    pub counted: Rc<Counted>,
+}
+
+/// The client wants to go over to another protocol.
+pub struct Upgrade {
+    pub protocol: HeaderValue,
+    pub client: OnUpgrade,
+}
+
+/// Why a request was refused before it had a chain.
+pub struct Refused {
+    pub reason: Reason,
+    /// For 405.
+    pub allow: Option<HeaderValue>,
+    pub dialect: Dialect,
+    /// As received.
+    pub path: String,
+}
+
+pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> Result<Intake, Refused> {
+    let client_upgrade = hyper::upgrade::on(&mut request);
+    let (mut parts, incoming) = request.into_parts();
+    let dialect = Dialect::of(&parts.headers);
+    let refuse = |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
+    let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
+    let Ok(received) = receive_request(&mut parts.headers) else {
+        return Err(refuse(Reason::RepeatedHeader, &parts));
+    };
+    if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes) {
+        return Err(refuse(Reason::BodyTooLarge, &parts));
+    }
+    let view = inlet.worker.view();
+    let authority = authority(&parts).map_err(|reason| refuse(reason, &parts))?;
+    let host = authority.as_ref().and_then(|authority| authority.to_str().ok());
+    let client = peer.forwarded.client(&parts.headers, host, &view.snapshot.trusted);
+    if !client.peer_trusted {
+        remove_claims(&mut parts.headers);
+    }
+    // hyper asks the client for the body when somebody reads it.
+    parts.headers.remove(EXPECT);
+    let found = view.snapshot.router.find(ListenerId(inlet.listener), host, &parts.method, target.path());
+    let (found, preflight) = match found {
+        Found::Route(found) => (found, None),
+        Found::Preflight { matched, allow } => (matched, Some(allow)),
+        Found::MethodNotAllowed { allow, .. } => {
+            return Err(Refused { allow: Some(allow), ..refuse(Reason::MethodNotAllowed, &parts) });
+        }
+        Found::NotFound { .. } => return Err(refuse(Reason::NoRoute, &parts)),
+    };
+    let route = found.route.0 as usize;
+    let matched = &view.snapshot.routes[route];
+    let (body, counted) = count(incoming, inlet.body_bytes);
+    let chain = &matched.chain;
+    let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
+    let subject = Subject {
+        method: parts.method,
+        routed: target.clone(),
+        target,
+        authority,
+        headers: parts.headers,
+        response: None,
+        client,
+        peer: peer.clone(),
+        id: inlet.worker.draw_id(),
+        dialect,
+        api: matched.api.clone(),
+        operation: matched.operation.clone(),
+        parameters: matched.parameters.clone(),
+        params: found.params,
+        prefix_end: found.prefix_end,
+        identity: None,
+        claims: None,
+        facts,
+        context: Vec::new(),
+        upstream: None,
+        memory: memory(chain),
+        end: None,
+    };
+    let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
+    Ok(Intake { subject, body, route, preflight, upgrade, counted, view })
+}
+
+/// The one normal form of the request's path, with its query.
+fn target(parts: &Parts) -> Result<PathAndQuery, Reason> {
+    let Some(target) = parts.uri.path_and_query() else { return Err(Reason::MalformedRequest) };
+    if target.query().is_some_and(|query| check_query(query).is_err()) {
+        return Err(Reason::PathRefused);
+    }
+    match normalise(target.path()).map_err(|_| Reason::PathRefused)? {
+        Cow::Borrowed(normal) if normal.len() == target.path().len() => Ok(target.clone()),
+        normal => match target.query() {
+            Some(query) => PathAndQuery::try_from(format!("{normal}?{query}")),
+            None => PathAndQuery::try_from(normal.into_owned()),
+        }
+        .map_err(|_| Reason::PathRefused),
+    }
+}
+
+fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reason> {
+    match parts.uri.authority() {
+        Some(authority) => {
+            HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| Reason::MalformedRequest)
+        }
+        None => Ok(parts.headers.get(HOST).cloned()),
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Bytes of a request's body, as they come.
+#[derive(Debug, Default)]
+pub struct Counted {
+    pub bytes: Cell<u64>,
+    /// The client broke the bound, which is why its body broke off.
+    pub exceeded: Cell<bool>,
+}
+
+fn count(incoming: Incoming, limit: u64) -> (Body, Rc<Counted>) {
+    let counted = Rc::new(Counted::default());
+    if incoming.is_end_stream() {
+        return (Body::Empty, counted);
+    }
+    let limit = if limit == 0 { u64::MAX } else { limit };
+    (Body::wrap(Counting { incoming, counted: counted.clone(), limit }), counted)
+}
+
+struct Counting {
+    incoming: Incoming,
+    counted: Rc<Counted>,
+    limit: u64,
+}
+
+impl http_body::Body for Counting {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let bytes = self.counted.bytes.get() + data.len() as u64;
+            self.counted.bytes.set(bytes);
+            if bytes > self.limit {
+                self.counted.exceeded.set(true);
+                return Poll::Ready(Some(Err("the body is larger than the listener allows".into())));
+            }
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

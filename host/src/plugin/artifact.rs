@@ -1,0 +1,287 @@
+//! Compiled code: made in a child process, kept on disk, loaded by mapping it.
+//!
+//! `load` asks for the code of a component's bytes. Compiling happens in a child process (this
+//! same binary) with bounds on memory and time, because a component may be written to break the
+//! compiler. The cache is keyed by content and by everything that makes compiled code compatible.
+//! This is the one file that trusts bytes: see `map`.
+
+use crate::plugin::engine::{self, Allocation, Runtime};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use wasmtime::component::Component;
+
+/// A component larger than this is refused unread. Python's are 18 MiB.
+pub const WASM_BYTES_MAX: u64 = 64 << 20;
+/// What compiling one component may take; StarlingMonkey's 12 MB take 5 s of two cores.
+const COMPILE_TIME: Duration = Duration::from_secs(120);
+const COMPILE_CPU_SECONDS: u64 = 240;
+const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+/// What the child may say about why it failed.
+const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
+
+/// SHA-256 of a component's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    pub fn of(bytes: &[u8]) -> ContentHash {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        ContentHash(hash)
+    }
+}
+
+impl std::fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who compiles.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// This program, called as `PROGRAM compile-component IN OUT MODE`.
+    Child(PathBuf),
+    /// The calling thread, without bounds: for components of our own, in tests and tools.
+    InProcess,
+}
+
+/// The code cache. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    directory: PathBuf,
+    compiler: Compiler,
+}
+
+impl Artifacts {
+    /// Opens the cache in `directory`, which is made if it is missing and refused if anybody else
+    /// may write to it.
+    pub fn open(directory: PathBuf, compiler: Compiler) -> io::Result<Artifacts> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        owned_by_us_alone(&directory)?;
+        Ok(Artifacts { directory, compiler })
+    }
+
+    /// The default place: `$XDG_CACHE_HOME/witgate`, `~/.cache/witgate`, or a folder of this user's
+    /// below the temporary directory.
+    pub fn default_directory() -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match (variable("XDG_CACHE_HOME"), variable("HOME")) {
+            (Some(cache), _) => cache.join("witgate"),
+            (None, Some(home)) => home.join(".cache/witgate"),
+            (None, None) => std::env::temp_dir().join(format!("witgate-{}", rustix::process::geteuid().as_raw())),
+        }
+    }
+
+    /// The component of `bytes`, compiled now or earlier. Blocks for as long as compiling takes.
+    pub fn component(&self, runtime: &Runtime, hash: ContentHash, bytes: &[u8]) -> Result<Component, String> {
+        let path = self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility(runtime)));
+        if path.exists() {
+            match map(runtime, &path) {
+                Ok(component) => return Ok(component),
+                // Half a file after a full disk, say: compiled anew.
+                Err(error) => tracing::warn!(path = %path.display(), %error, "cached code is unusable"),
+            }
+        }
+        match &self.compiler {
+            Compiler::InProcess => {
+                let code = runtime.engine().precompile_component(bytes).map_err(|error| format!("{error:#}"))?;
+                self.store(&path, |unfinished| std::fs::write(unfinished, &code).map_err(|e| e.to_string()))?;
+            }
+            Compiler::Child(program) => {
+                let source = self.directory.join(format!("{hash}.{:016x}.wasm", crate::clock::random_u64()));
+                let written = write_private(&source, bytes).map_err(|error| unwritable(&source, &error));
+                let stored = written.and_then(|()| {
+                    self.store(&path, |unfinished| compile_in_child(program, runtime.allocation(), &source, unfinished))
+                });
+                let _ = std::fs::remove_file(&source);
+                stored?;
+            }
+        }
+        map(runtime, &path)
+    }
+
+    /// Makes the file under another name first, so that nobody ever maps half of one.
+    fn store(&self, path: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+        let unfinished = path.with_extension(format!("{:016x}", crate::clock::random_u64()));
+        let made = make(&unfinished).and_then(|()| {
+            std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))
+                .and_then(|()| std::fs::rename(&unfinished, path))
+                .map_err(|error| unwritable(path, &error))
+        });
+        if made.is_err() {
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        made
+    }
+}
+
+/// What the child process does: reads `source`, writes compiled code to `target`.
+pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(), String> {
+    let bytes = std::fs::read(source).map_err(|error| error.to_string())?;
+    // Address space is plenty; what a hostile component could eat is memory and time.
+    let limit = |resource, bytes| {
+        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        rustix::process::setrlimit(resource, limit).map_err(|error| error.to_string())
+    };
+    limit(rustix::process::Resource::Data, COMPILE_MEMORY_BYTES)?;
+    limit(rustix::process::Resource::Cpu, COMPILE_CPU_SECONDS)?;
+    let engine = engine::engine(allocation, 1).map_err(|error| format!("{error:#}"))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
+    write_private(target, &code).map_err(|error| unwritable(target, &error))
+}
+
+fn compile_in_child(program: &Path, allocation: Allocation, source: &Path, target: &Path) -> Result<(), String> {
+    let mode = match allocation {
+        Allocation::Pooling => "pooling",
+        Allocation::OnDemand => "on-demand",
+    };
+    let mut child = Command::new(program)
+        .arg("compile-component")
+        .args([source, target])
+        .arg(mode)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("no process to compile in: {error}"))?;
+    let stderr = child.stderr.take();
+    let complaint = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(mut stderr) = stderr {
+            let _ = stderr.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+        }
+        String::from_utf8_lossy(&text).trim().to_string()
+    });
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None if started.elapsed() > COMPILE_TIME => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("compiling takes longer than {} s", COMPILE_TIME.as_secs()));
+            }
+            None => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(20));
+    };
+    let complaint = complaint.join().unwrap_or_default();
+    match status.success() {
+        true => Ok(()),
+        false if complaint.is_empty() => Err(format!("compiling ended with {status}")),
+        false => Err(complaint),
+    }
+}
+
+/// Maps compiled code into the process.
+fn map(runtime: &Runtime, path: &Path) -> Result<Component, String> {
+    if let Some(directory) = path.parent() {
+        owned_by_us_alone(directory).map_err(|error| error.to_string())?;
+    }
+    owned_by_us_alone(path).map_err(|error| error.to_string())?;
+    #[expect(unsafe_code, reason = "wasmtime cannot check compiled code, so where it comes from must be")]
+    // SAFETY: the file was written by `compile` or by `precompile_component` above, from bytes
+    // that the engine validated: nobody but this user can write to the file or to its directory
+    // (both checked just now), it appears under this name only by a rename of a finished file, and
+    // it is never written to again.
+    let component = unsafe { Component::deserialize_file(runtime.engine(), path) };
+    component.map_err(|error| format!("{error:#}"))
+}
+
+/// Everything but the content that compiled code depends on.
+fn compatibility(runtime: &Runtime) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    runtime.engine().precompile_compatibility_hash().hash(&mut hasher);
+    (runtime.allocation() == Allocation::Pooling).hash(&mut hasher);
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    hasher.finish()
+}
+
+fn owned_by_us_alone(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    let refuse = |why: &str| {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {why}", path.display())))
+    };
+    if metadata.file_type().is_symlink() {
+        return refuse("is a symbolic link, where compiled code is trusted");
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("belongs to another user, and compiled code is trusted");
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return refuse("can be written by others, and compiled code is trusted");
+    }
+    Ok(())
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("the code cache cannot be written: {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "(component)";
+
+    fn cache(directory: &Path) -> Artifacts {
+        Artifacts::open(directory.join("cache"), Compiler::InProcess).unwrap()
+    }
+
+    #[test]
+    fn code_is_kept_and_spoilt_code_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = cache(directory.path());
+        let runtime = Runtime::start().unwrap();
+        let bytes = wat::parse_str(EMPTY).unwrap();
+        let hash = ContentHash::of(&bytes);
+        artifacts.component(&runtime, hash, &bytes).unwrap();
+        let kept: Vec<_> = std::fs::read_dir(directory.path().join("cache")).unwrap().collect();
+        assert_eq!(kept.len(), 1);
+        let path = kept[0].as_ref().unwrap().path();
+        std::fs::write(&path, b"half").unwrap();
+        artifacts.component(&runtime, hash, &bytes).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > 4);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = directory.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Artifacts::open(open, Compiler::InProcess).unwrap_err();
+        assert!(error.to_string().contains("can be written by others"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_component_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = cache(directory.path());
+        let runtime = Runtime::start().unwrap();
+        let error = artifacts.component(&runtime, ContentHash::of(b"nope"), b"nope").unwrap_err();
+        assert!(!error.is_empty());
+    }
+}

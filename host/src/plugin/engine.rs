@@ -1,0 +1,118 @@
+//! The Wasm engine: its settings, its instance slots and its clock tick.
+//!
+//! One engine serves the whole process; `load` compiles for it, `instance` runs on it. Concurrency
+//! support is off: it triples the price of a call, and what suspends (a fetch) runs on a fiber.
+//! Never compiles by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// One tick of the epoch, the grain of every time limit.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// The most memory that any instance can be granted; the pool reserves address space, not memory.
+pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+
+/// Linear memories at once, over all workers and policies. Each takes a little over 4 GiB of
+/// address space, of which x86-64 and AArch64 have at least 128 TiB.
+const MEMORIES: u32 = 2_000;
+
+/// Bytes of a memory that stay mapped when its slot is emptied, so that the next instance takes
+/// no page faults for them.
+const KEEP_RESIDENT: usize = 64 << 10;
+
+/// How instances get their memory. It is part of what compiled code is keyed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From slots reserved at start: a fresh instance costs microseconds.
+    Pooling,
+    /// From the operating system one by one, where address space is limited.
+    OnDemand,
+}
+
+/// The engine with its ticker. Cheap to clone; the ticker ends with the last clone.
+#[derive(Clone)]
+pub struct Runtime {
+    engine: Engine,
+    allocation: Allocation,
+    _ticker: Arc<Ticker>,
+}
+
+impl Runtime {
+    /// Starts the engine: pooling where the address space allows it, else on demand.
+    pub fn start() -> wasmtime::Result<Runtime> {
+        match engine(Allocation::Pooling, MEMORIES) {
+            Ok(engine) => Ok(Runtime::ticking(engine, Allocation::Pooling)),
+            Err(error) => {
+                tracing::warn!(%error, "no room for pooled instances; they are allocated one by one");
+                Ok(Runtime::ticking(engine(Allocation::OnDemand, MEMORIES)?, Allocation::OnDemand))
+            }
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    fn ticking(engine: Engine, allocation: Allocation) -> Runtime {
+        let ticker = Arc::new(Ticker);
+        let alive = Arc::downgrade(&ticker);
+        let ticked = engine.weak();
+        std::thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || {
+                while alive.strong_count() > 0 {
+                    std::thread::sleep(TICK);
+                    let Some(engine) = ticked.upgrade() else { return };
+                    engine.increment_epoch();
+                }
+            })
+            .map(drop)
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "no thread for the epoch: policies would run without a time limit");
+                std::process::abort();
+            });
+        Runtime { engine, allocation, _ticker: ticker }
+    }
+}
+
+struct Ticker;
+
+/// An engine with our settings and room for so many memories. Compiling in a child process uses
+/// the same settings with no more than one, since slots take address space and do not matter there.
+pub fn engine(allocation: Allocation, memories: u32) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_component_model(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(1 << 20);
+    if allocation == Allocation::Pooling {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(memories)
+            .total_core_instances(memories * 4)
+            .total_memories(memories)
+            .total_tables(memories * 2)
+            .total_stacks(memories)
+            .max_core_instances_per_component(64)
+            .max_memories_per_component(8)
+            .max_tables_per_component(64)
+            .max_memory_size(MEMORY_BYTES_MAX)
+            .table_elements(65_536)
+            .max_unused_warm_slots(256)
+            .linear_memory_keep_resident(KEEP_RESIDENT)
+            .table_keep_resident(KEEP_RESIDENT)
+            .pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    } else {
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    }
+    Engine::new(&config)
+}

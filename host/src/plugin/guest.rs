@@ -1,0 +1,115 @@
+//! What a store holds beside the guest's own memory: handles, limits, and what it was lent.
+//!
+//! One per instance. `imports` reads and writes it while guest code runs; `instance` prepares it
+//! before each call and clears it after. Never shared between instances.
+
+use super::facts::Facts;
+use super::plan::Plan;
+use super::policy::{About, Services};
+use crate::state::{Bucket, Limiter};
+use crate::telemetry::metric::GuestMetric;
+use crate::token::Verifier;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Result, StoreContextMut, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// Handles of each kind that one instance may make.
+pub(super) const HANDLES_MAX: usize = 64;
+/// Elements of one table; a component with more functions than this is no policy.
+const TABLE_ELEMENTS_MAX: usize = 65_536;
+
+pub struct Guest {
+    pub(super) about: Arc<About>,
+    pub(super) services: Arc<Services>,
+    pub(super) facts: Option<Box<Facts>>,
+    /// Present in `configure` only, when alone plans and handles can be made.
+    pub(super) plan: Option<Box<Plan>>,
+    pub(super) limiters: Vec<Arc<Limiter>>,
+    pub(super) verifiers: Vec<Arc<Verifier>>,
+    pub(super) buckets: Vec<Arc<Bucket>>,
+    pub(super) metrics: Vec<Arc<GuestMetric>>,
+    /// Log lines that this call may still write.
+    pub(super) lines_left: u32,
+    /// Epoch ticks that a guest on a fiber may still run.
+    pub(super) ticks_left: u64,
+    pub(super) out_of_time: bool,
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    pub(super) out_of_memory: bool,
+    wasi: Option<Box<Wasi>>,
+}
+
+struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+}
+
+impl Guest {
+    pub(super) fn new(about: Arc<About>, services: Arc<Services>, memory_bytes_max: usize) -> Guest {
+        Guest {
+            about,
+            services,
+            facts: None,
+            plan: None,
+            limiters: Vec::new(),
+            verifiers: Vec::new(),
+            buckets: Vec::new(),
+            metrics: Vec::new(),
+            lines_left: 0,
+            ticks_left: 0,
+            out_of_time: false,
+            memory_bytes: 0,
+            memory_bytes_max,
+            out_of_memory: false,
+            wasi: None,
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Bytes of linear memory that it may still take.
+    pub(super) fn memory_left(&self) -> usize {
+        self.memory_bytes_max.saturating_sub(self.memory_bytes)
+    }
+
+    /// Called when an epoch tick passes while the guest runs on a fiber: others get their turn, and
+    /// the guest its end when it has used its ticks.
+    pub(super) fn tick(mut store: StoreContextMut<'_, Guest>) -> Result<UpdateDeadline> {
+        let guest = store.data_mut();
+        guest.ticks_left = guest.ticks_left.saturating_sub(1);
+        if guest.ticks_left == 0 {
+            guest.out_of_time = true;
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        Ok(UpdateDeadline::Yield(1))
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let grown = self.memory_bytes + desired.saturating_sub(current);
+        if grown > self.memory_bytes_max {
+            self.out_of_memory = true;
+            return Ok(false);
+        }
+        self.memory_bytes = grown;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let about = &self.about;
+        let wasi = self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi { context: super::imports::wasi::nothing(about), table: ResourceTable::new() })
+        });
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}

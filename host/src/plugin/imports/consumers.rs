@@ -1,0 +1,37 @@
+//! `consumers`: who calls, by the gateway's own list.
+
+use crate::consumer::{Identity, Refusal};
+use crate::plugin::bindings::witgate::policy::consumers::{Consumer, Host, Refusal as WitRefusal};
+use crate::plugin::facts::Facts;
+use crate::plugin::guest::Guest;
+
+impl Host for Guest {
+    fn identify_by_key(&mut self, key: String) -> Result<Consumer, WitRefusal> {
+        let clock = self.services.clock.clone();
+        self.identify(|facts| facts.directory.by_key(&key, &facts.api, &clock))
+    }
+    fn identify_by_name(&mut self, name: String) -> Result<Consumer, WitRefusal> {
+        let clock = self.services.clock.clone();
+        self.identify(|facts| facts.directory.by_name(&name, &facts.api, &clock))
+    }
+}
+
+impl Guest {
+    fn identify(&mut self, look_up: impl FnOnce(&Facts) -> Result<Identity, Refusal>) -> Result<Consumer, WitRefusal> {
+        // Outside an exchange (in `configure`, in a tick) nobody calls.
+        let facts = self.facts.as_mut().ok_or(WitRefusal::Unknown)?;
+        let identity = look_up(facts).map_err(|refusal| match refusal {
+            Refusal::Unknown => WitRefusal::Unknown,
+            Refusal::Suspended => WitRefusal::Suspended,
+            Refusal::Expired => WitRefusal::Expired,
+            Refusal::NotSubscribed => WitRefusal::NotSubscribed,
+            Refusal::QuotaExceeded => WitRefusal::QuotaExceeded,
+        })?;
+        let consumer = Consumer {
+            name: identity.consumer.to_string(),
+            product: identity.product.as_ref().map(ToString::to_string),
+        };
+        facts.identity = Some(identity);
+        Ok(consumer)
+    }
+}

@@ -1,0 +1,32 @@
+//! `crypto`: hashing and comparing done by the host's library; secrets stay outside.
+
+use crate::plugin::bindings::witgate::policy::crypto::{Digest, Host};
+use crate::plugin::guest::Guest;
+use crate::token::crypto;
+
+impl Host for Guest {
+    fn hash(&mut self, digest: Digest, data: Vec<u8>) -> Vec<u8> {
+        crypto::hash(of(digest), &data)
+    }
+    fn hmac(&mut self, digest: Digest, secret: String, data: Vec<u8>) -> Result<Vec<u8>, String> {
+        match self.about.grants.secrets.get(&secret) {
+            Some(key) => Ok(crypto::hmac(of(digest), &key.0, &data)),
+            None => Err(format!("secret `{secret}` is not granted, or there is none of that name")),
+        }
+    }
+    fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> bool {
+        crypto::equal(&a, &b)
+    }
+    /// Made to be slow, so it is done on a thread where it holds nobody up.
+    async fn verify_password(&mut self, password: String, phc: String) -> bool {
+        tokio::task::spawn_blocking(move || crypto::verify_password(&password, &phc)).await.unwrap_or(false)
+    }
+}
+
+fn of(digest: Digest) -> crypto::Digest {
+    match digest {
+        Digest::Sha256 => crypto::Digest::Sha256,
+        Digest::Sha384 => crypto::Digest::Sha384,
+        Digest::Sha512 => crypto::Digest::Sha512,
+    }
+}

@@ -1,0 +1,54 @@
+//! `log`: a policy's own lines in the gateway's log, named after it and bounded per call.
+
+use crate::plugin::bindings::witgate::policy::log::{Host, Level};
+use crate::plugin::guest::Guest;
+use tracing::level_filters::LevelFilter;
+
+/// Bytes of one message that are kept.
+pub(super) const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+impl Host for Guest {
+    fn max_level(&mut self) -> Level {
+        match LevelFilter::current().into_level() {
+            Some(tracing::Level::TRACE) => Level::Trace,
+            Some(tracing::Level::DEBUG) => Level::Debug,
+            Some(tracing::Level::INFO) => Level::Info,
+            Some(tracing::Level::WARN) => Level::Warn,
+            Some(tracing::Level::ERROR) | None => Level::Error,
+        }
+    }
+
+    fn write(&mut self, level: Level, message: String) {
+        if self.lines_left == 0 {
+            return;
+        }
+        self.lines_left -= 1;
+        let policy = &*self.about.label;
+        let message = shorten(&message);
+        match level {
+            Level::Trace => tracing::trace!(target: "policy", policy, "{message}"),
+            Level::Debug => tracing::debug!(target: "policy", policy, "{message}"),
+            Level::Info => tracing::info!(target: "policy", policy, "{message}"),
+            Level::Warn => tracing::warn!(target: "policy", policy, "{message}"),
+            Level::Error => tracing::error!(target: "policy", policy, "{message}"),
+        }
+    }
+}
+
+pub(super) fn shorten(message: &str) -> &str {
+    let end = (0..=message.len().min(MESSAGE_BYTES_MAX)).rev().find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let long = "ä".repeat(MESSAGE_BYTES_MAX);
+        assert_eq!(shorten(&long).len(), MESSAGE_BYTES_MAX);
+        assert_eq!(shorten(&format!("x{long}")).len(), MESSAGE_BYTES_MAX - 1);
+        assert_eq!(shorten("short"), "short");
+    }
+}

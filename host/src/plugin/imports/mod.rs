@@ -1,0 +1,52 @@
+//! What the host offers to guests: one file per WIT interface.
+//!
+//! `load` links it. Every function here may be called with anything at any time, must not panic,
+//! and acts only within the policy's grants.
+
+mod consumers;
+mod crypto;
+mod env;
+mod http_client;
+mod jwt;
+mod log;
+mod message;
+mod metrics;
+mod plan;
+mod rate_limit;
+mod shared_state;
+pub(super) mod wasi;
+
+use super::bindings::{Imports, witgate::policy::types};
+use super::engine::Runtime;
+use super::guest::Guest;
+use wasmtime::Result;
+use wasmtime::component::{HasSelf, Linker};
+
+/// A linker with everything that a component may import. What it does not import costs nothing:
+/// only a component that imports something that can suspend is run on a fiber.
+pub(super) fn linker(runtime: &Runtime) -> Result<Linker<Guest>> {
+    let mut linker = Linker::new(runtime.engine());
+    Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+impl types::Host for Guest {}
+
+/// What is said to a guest that asks outside `configure` for what only `configure` may do.
+const ONLY_IN_CONFIGURE: &str = "this can be called in `configure` only";
+
+impl Guest {
+    fn configuring(&self) -> std::result::Result<(), String> {
+        if self.plan.is_some() { Ok(()) } else { Err(ONLY_IN_CONFIGURE.into()) }
+    }
+}
+
+/// Adds a handle to one of the guest's tables, within the bound.
+fn keep<T>(table: &mut Vec<T>, handle: T) -> std::result::Result<u32, String> {
+    if table.len() >= super::guest::HANDLES_MAX {
+        return Err(format!("at most {} handles of a kind are allowed", super::guest::HANDLES_MAX));
+    }
+    table.push(handle);
+    Ok(table.len() as u32 - 1)
+}

@@ -1,0 +1,329 @@
+//! One instance of a policy: a store, its guest, and the hooks it exports.
+//!
+//! `pool` makes and leases it, `chain` calls it. One call at a time; after a trap, a time-out or a
+//! dropped call it is dead, which the lease sees to. Never outlives its worker's pool.
+
+use super::bindings::{BodyVerdict, ChunkVerdict, Direction, Verdict};
+use super::engine::TICK;
+use super::facts::Facts;
+use super::failure::Failure;
+use super::guest::Guest;
+use super::hook::{Hook, Parameters, Values};
+use super::load::Plugin;
+use super::plan::Plan;
+use std::time::Duration;
+use wasmtime::component::{ComponentNamedList, Instance as Linked, Lift, ResourceAny, TypedFunc};
+use wasmtime::{Store, Trap};
+
+/// What a hook's call gives: the outer error is the runtime's, the inner one the guest's own.
+type Answer<T> = (Result<T, String>,);
+
+/// Bytes that lifting one answer may allocate in the host, so that a small guest cannot return
+/// one large string a million times over. Bodies of `BODY_BYTES_MAX` must fit.
+const LIFT_BYTES_MAX: usize = 96 << 20;
+/// `configure` parses, compiles patterns, warms up: it may take so many times a hook's time.
+const CONFIGURE_FACTOR: u32 = 50;
+/// Log lines per call.
+const LINES_MAX: u32 = 64;
+/// Bytes of a guest's error text that are kept.
+const ERROR_BYTES_MAX: usize = 1 << 10;
+/// A guest that waits (for a fetch, for a WASI clock) is given up after this, whatever its ticks.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+type OnRequest = Hook<(Values<'static>,), Answer<Verdict>>;
+type OnResponse = Hook<(Values<'static>, &'static [u8]), Answer<Verdict>>;
+type OnBody = Hook<(&'static [u8], &'static [u8]), Answer<BodyVerdict>>;
+
+pub struct Instance {
+    store: Store<Guest>,
+    configure: Hook<(&'static str,), Answer<()>>,
+    config_schema: Hook<(), (String,)>,
+    on_request: Option<OnRequest>,
+    on_response: Option<OnResponse>,
+    on_request_body: Option<OnBody>,
+    on_response_body: Option<OnBody>,
+    on_log: Option<Hook<(&'static [Vec<Option<String>>],), Answer<()>>>,
+    on_tick: Option<Hook<(), Answer<()>>>,
+    filter: Option<FilterHooks>,
+    /// Runs on a fiber that can be suspended, instead of straight on the worker's stack.
+    fiber: bool,
+    ticks: u64,
+}
+
+struct FilterHooks {
+    construct: TypedFunc<(Direction, Vec<u8>), (ResourceAny,)>,
+    chunk: TypedFunc<(ResourceAny, Vec<u8>, bool), Answer<ChunkVerdict>>,
+}
+
+/// A body filter that lives in a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter(ResourceAny);
+
+impl Instance {
+    /// Instantiates; on a worker this takes microseconds for a small component.
+    pub(super) async fn new(plugin: &Plugin, guest: Guest, fiber: bool, time: Duration) -> Result<Instance, Failure> {
+        let ticks = u64::try_from(time.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX).max(1);
+        let mut store = Store::new(plugin.pre.engine(), guest);
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(LIFT_BYTES_MAX);
+        let start_ticks = ticks.saturating_mul(u64::from(CONFIGURE_FACTOR));
+        let linked = if fiber {
+            store.epoch_deadline_callback(Guest::tick);
+            store.set_epoch_deadline(1);
+            store.data_mut().ticks_left = start_ticks;
+            plugin.pre.instantiate_async(&mut store).await
+        } else {
+            store.epoch_deadline_trap();
+            store.set_epoch_deadline(start_ticks.saturating_add(1));
+            plugin.pre.instantiate(&mut store)
+        };
+        let linked = linked.map_err(|error| failure(&store, error))?;
+        Instance::hooks(store, &linked, plugin, fiber, ticks).map_err(Failure::Instance)
+    }
+
+    fn hooks(
+        mut store: Store<Guest>,
+        linked: &Linked,
+        plugin: &Plugin,
+        fiber: bool,
+        ticks: u64,
+    ) -> Result<Instance, String> {
+        let exports = plugin.exports();
+        let configure = hook(linked, &mut store, "configure")?;
+        let config_schema = hook(linked, &mut store, "config-schema")?;
+        Ok(Instance {
+            configure,
+            config_schema,
+            on_request: exports.on_request.then(|| hook(linked, &mut store, "on-request")).transpose()?,
+            on_response: exports.on_response.then(|| hook(linked, &mut store, "on-response")).transpose()?,
+            on_request_body: exports
+                .on_request_body
+                .then(|| hook(linked, &mut store, "on-request-body"))
+                .transpose()?,
+            on_response_body: exports
+                .on_response_body
+                .then(|| hook(linked, &mut store, "on-response-body"))
+                .transpose()?,
+            on_log: exports.on_log.then(|| hook(linked, &mut store, "on-log")).transpose()?,
+            on_tick: exports.on_tick.then(|| hook(linked, &mut store, "on-tick")).transpose()?,
+            filter: exports.body_stream.then(|| filter_hooks(linked, &mut store)).transpose()?,
+            store,
+            fiber,
+            ticks,
+        })
+    }
+
+    pub(super) async fn config_schema(&mut self) -> Result<String, Failure> {
+        let hook = self.config_schema;
+        self.run(hook, (), CONFIGURE_FACTOR, &mut None).await.map(|(text,)| text)
+    }
+
+    /// Calls `configure` and returns the plan that it made.
+    pub(super) async fn configure(&mut self, config: &str) -> Result<Plan, Failure> {
+        self.store.data_mut().plan = Some(Box::default());
+        let hook = self.configure;
+        let answer = self.run(hook, (config,), CONFIGURE_FACTOR, &mut None).await;
+        let plan = self.store.data_mut().plan.take();
+        let (answer,) = answer?;
+        answer.map_err(error)?;
+        Ok(plan.map(|plan| *plan).unwrap_or_default())
+    }
+
+    /// # Errors
+    /// `Failure`, after all of which but `Error` the instance is dead.
+    pub async fn on_request(&mut self, values: Values<'_>, facts: &mut Option<Box<Facts>>) -> Result<Verdict, Failure> {
+        match self.on_request {
+            Some(hook) => self.call(hook, (values,), facts).await,
+            None => Ok(Verdict::Proceed),
+        }
+    }
+
+    /// As `on_request`; `note` is what an earlier hook of this policy left for this exchange.
+    pub async fn on_response(
+        &mut self,
+        values: Values<'_>,
+        note: &[u8],
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<Verdict, Failure> {
+        match self.on_response {
+            Some(hook) => self.call(hook, (values, note), facts).await,
+            None => Ok(Verdict::Proceed),
+        }
+    }
+
+    /// As `on_request`, for a collected body of the given direction.
+    pub async fn on_body(
+        &mut self,
+        direction: Direction,
+        body: &[u8],
+        note: &[u8],
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<BodyVerdict, Failure> {
+        let hook = match direction {
+            Direction::Request => self.on_request_body,
+            Direction::Response => self.on_response_body,
+        };
+        match hook {
+            Some(hook) => self.call(hook, (body, note), facts).await,
+            None => Ok(BodyVerdict::Proceed),
+        }
+    }
+
+    /// Hands over finished exchanges, values in the order of the plan's `log-reads`.
+    pub async fn on_log(
+        &mut self,
+        entries: &[Vec<Option<String>>],
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<(), Failure> {
+        match self.on_log {
+            Some(hook) => self.call(hook, (entries,), facts).await,
+            None => Ok(()),
+        }
+    }
+
+    pub async fn on_tick(&mut self, facts: &mut Option<Box<Facts>>) -> Result<(), Failure> {
+        match self.on_tick {
+            Some(hook) => self.call(hook, (), facts).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a body filter, which lives until this instance is dropped.
+    pub async fn open_filter(&mut self, direction: Direction, note: &[u8]) -> Result<Filter, Failure> {
+        let Some(construct) = self.filter.as_ref().map(|hooks| hooks.construct) else {
+            return Err(Failure::Instance("exports no body-stream".into()));
+        };
+        self.prepare(1);
+        let result = self.run_typed(construct, (direction, note.to_vec())).await;
+        result.map(|(filter,)| Filter(filter))
+    }
+
+    /// Gives the next chunk of a body to its filter.
+    pub async fn filter_chunk(&mut self, filter: Filter, data: &[u8], last: bool) -> Result<ChunkVerdict, Failure> {
+        let Some(chunk) = self.filter.as_ref().map(|hooks| hooks.chunk) else {
+            return Err(Failure::Instance("exports no body-stream".into()));
+        };
+        self.prepare(1);
+        let (answer,) = self.run_typed(chunk, (filter.0, data.to_vec(), last)).await?;
+        answer.map_err(error)
+    }
+
+    /// Bytes of linear memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes()
+    }
+
+    async fn call<P, T>(
+        &mut self,
+        hook: Hook<P, Answer<T>>,
+        params: P::At<'_>,
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<T, Failure>
+    where
+        P: Parameters,
+        Answer<T>: ComponentNamedList + Lift + Send + Sync + 'static,
+        for<'a> P::At<'a>: Send + Sync,
+    {
+        let (answer,) = self.run(hook, params, 1, facts).await?;
+        answer.map_err(error)
+    }
+
+    async fn run<P, R>(
+        &mut self,
+        hook: Hook<P, R>,
+        params: P::At<'_>,
+        factor: u32,
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<R, Failure>
+    where
+        P: Parameters,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        for<'a> P::At<'a>: Send + Sync,
+    {
+        self.prepare(factor);
+        self.store.data_mut().facts = facts.take();
+        let result = self.run_typed(hook.typed(), params).await;
+        *facts = self.store.data_mut().facts.take();
+        result
+    }
+
+    fn prepare(&mut self, factor: u32) {
+        let ticks = self.ticks.saturating_mul(u64::from(factor));
+        let guest = self.store.data_mut();
+        guest.lines_left = LINES_MAX;
+        // The tick in progress is as good as over, so one more makes sure of the whole time.
+        if self.fiber {
+            guest.ticks_left = ticks.saturating_add(1);
+            self.store.set_epoch_deadline(1);
+        } else {
+            self.store.set_epoch_deadline(ticks.saturating_add(1));
+        }
+    }
+
+    async fn run_typed<P, R>(&mut self, typed: TypedFunc<P, R>, params: P) -> Result<R, Failure>
+    where
+        P: ComponentNamedList + wasmtime::component::Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let result = if self.fiber {
+            match tokio::time::timeout(WAIT_MAX, typed.call_async(&mut self.store, params)).await {
+                Ok(result) => result,
+                Err(_) => return Err(Failure::Timeout),
+            }
+        } else {
+            typed.call(&mut self.store, params)
+        };
+        result.map_err(|error| failure(&self.store, error))
+    }
+}
+
+fn hook<P, R>(linked: &Linked, store: &mut Store<Guest>, name: &str) -> Result<Hook<P, R>, String>
+where
+    P: Parameters,
+    R: ComponentNamedList + Lift + 'static,
+{
+    let func = linked.get_func(&mut *store, name).ok_or_else(|| format!("exports no function `{name}`"))?;
+    Hook::check(func, &*store).map_err(|error| format!("exports `{name}` with another type: {error:#}"))
+}
+
+fn filter_hooks(linked: &Linked, store: &mut Store<Guest>) -> Result<FilterHooks, String> {
+    let interface = "witgate:policy/body-stream@0.1.0";
+    let missing = |name: &str| format!("exports `{interface}` without `{name}`");
+    let instance = linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
+    let mut function = |name: &str| {
+        let index =
+            linked.get_export_index(&mut *store, Some(&instance), name).ok_or_else(|| missing(name))?;
+        linked.get_func(&mut *store, index).ok_or_else(|| missing(name))
+    };
+    let (construct, chunk) = (function("[constructor]body-filter")?, function("[method]body-filter.chunk")?);
+    let mismatch = |error: wasmtime::Error| format!("exports `{interface}` with another type: {error:#}");
+    Ok(FilterHooks {
+        construct: construct.typed(&*store).map_err(mismatch)?,
+        chunk: chunk.typed(&*store).map_err(mismatch)?,
+    })
+}
+
+/// What the runtime's error means; the text names functions of the guest, for the log.
+fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
+    let guest = store.data();
+    if guest.out_of_time || matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+        Failure::Timeout
+    } else if guest.out_of_memory {
+        Failure::Memory
+    } else {
+        Failure::Trap(bounded(format!("{error:#}")))
+    }
+}
+
+fn error(text: String) -> Failure {
+    Failure::Error(bounded(text))
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > ERROR_BYTES_MAX {
+        let end = (0..=ERROR_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

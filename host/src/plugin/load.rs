@@ -1,0 +1,232 @@
+//! From a component's bytes to a plugin: compiled, linked, its exports checked, its schema read.
+//!
+//! `compile` calls it for the plugins that a configuration names. A component that does not fit is
+//! refused here with the name of the function that is missing or of another type. Never runs a
+//! hook.
+
+use super::artifact::{Artifacts, ContentHash, WASM_BYTES_MAX};
+use super::engine::Runtime;
+use super::failure::Failure;
+use super::guest::Guest;
+use super::imports;
+use super::instance::Instance;
+use super::policy::{About, Grants, Services, block_on};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::component::{InstancePre, types::ComponentItem};
+
+/// Where a plugin came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Inside the gateway's own binary.
+    Bundled,
+    File(PathBuf),
+}
+
+/// What a component exports of the contract.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exports {
+    pub on_request: bool,
+    pub on_response: bool,
+    pub on_request_body: bool,
+    pub on_response_body: bool,
+    pub body_stream: bool,
+    pub on_log: bool,
+    pub on_tick: bool,
+}
+
+impl Exports {
+    /// The hooks by their WIT names.
+    pub fn names(&self) -> Vec<&'static str> {
+        [
+            ("on-request", self.on_request),
+            ("on-request-body", self.on_request_body),
+            ("on-response", self.on_response),
+            ("on-response-body", self.on_response_body),
+            ("body-stream", self.body_stream),
+            ("on-log", self.on_log),
+            ("on-tick", self.on_tick),
+        ]
+        .into_iter()
+        .filter_map(|(name, exported)| exported.then_some(name))
+        .collect()
+    }
+}
+
+pub struct Plugin {
+    name: Arc<str>,
+    hash: ContentHash,
+    origin: Origin,
+    bytes: usize,
+    exports: Exports,
+    imports: Vec<String>,
+    schema: serde_json::Value,
+    needs_fiber: bool,
+    wants_facts: bool,
+    pub(super) pre: InstancePre<Guest>,
+}
+
+/// Bounds on the instance that is asked for its schema only.
+const SCHEMA_MEMORY_BYTES: usize = 128 << 20;
+const SCHEMA_TIME: Duration = Duration::from_millis(200);
+
+impl Plugin {
+    /// Loads the component in `bytes`. Blocks for as long as compiling takes.
+    ///
+    /// # Errors
+    /// Why the component does not fit, naming what is missing or mismatched.
+    pub fn load(
+        name: &str,
+        origin: Origin,
+        bytes: &[u8],
+        artifacts: &Artifacts,
+        runtime: &Runtime,
+        services: &Arc<Services>,
+    ) -> Result<Plugin, String> {
+        if bytes.len() as u64 > WASM_BYTES_MAX {
+            return Err(format!("has {} bytes; at most {WASM_BYTES_MAX} are allowed", bytes.len()));
+        }
+        is_component(bytes)?;
+        let hash = ContentHash::of(bytes);
+        let component = artifacts.component(runtime, hash, bytes)?;
+        let ty = component.component_type();
+        let engine = runtime.engine();
+        let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_string()).collect();
+        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
+        let pre = imports::linker(runtime)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .map_err(|error| format!("does not fit this gateway: {error:#}"))?;
+        let mut plugin = Plugin {
+            name: name.into(),
+            hash,
+            origin,
+            bytes: bytes.len(),
+            exports,
+            needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
+            wants_facts: imports
+                .iter()
+                .any(|import| ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))),
+            imports,
+            schema: serde_json::Value::Null,
+            pre,
+        };
+        plugin.schema = plugin.read_schema(services)?;
+        Ok(plugin)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+    pub fn exports(&self) -> Exports {
+        self.exports
+    }
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+    /// The JSON Schema (2020-12) of its configuration; `true` where it takes any.
+    pub fn schema(&self) -> &serde_json::Value {
+        &self.schema
+    }
+    /// Whether its host calls can suspend it.
+    pub fn needs_fiber(&self) -> bool {
+        self.needs_fiber
+    }
+    pub fn wants_facts(&self) -> bool {
+        self.wants_facts
+    }
+
+    fn read_schema(&self, services: &Arc<Services>) -> Result<serde_json::Value, String> {
+        let about = Arc::new(About { label: self.name.clone(), grants: Grants::default() });
+        let guest = Guest::new(about, services.clone(), SCHEMA_MEMORY_BYTES);
+        let text = block_on(async {
+            let mut instance = Instance::new(self, guest, self.needs_fiber, SCHEMA_TIME).await?;
+            instance.config_schema().await
+        })?
+        .map_err(|failure| match failure {
+            Failure::Instance(text) => format!("does not fit this gateway: {text}"),
+            failure => format!("gives no configuration schema: it {failure}"),
+        })?;
+        if text.trim().is_empty() {
+            return Ok(serde_json::Value::Bool(true));
+        }
+        let schema = serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
+        jsonschema::draft202012::new(&schema).map_err(|error| format!("has a schema that is none: {error}"))?;
+        Ok(schema)
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.name).field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+fn is_of(import: &str, interface: &str) -> bool {
+    import
+        .strip_prefix("witgate:policy/")
+        .and_then(|rest| rest.strip_prefix(interface))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+}
+
+/// Whether an import has a host function that can suspend its guest.
+fn suspends(import: &str, item: ComponentItem, engine: &wasmtime::Engine) -> bool {
+    if is_of(import, "http-client") || import.starts_with("wasi:") {
+        return true;
+    }
+    let ComponentItem::ComponentInstance(interface) = item else { return false };
+    is_of(import, "crypto") && interface.exports(engine).any(|(name, _)| name == "verify-password")
+}
+
+fn is_component(bytes: &[u8]) -> Result<(), String> {
+    if wasmparser::Parser::is_component(bytes) {
+        Ok(())
+    } else if wasmparser::Parser::is_core_wasm(bytes) {
+        Err("is a core Wasm module, not a component".into())
+    } else {
+        Err("is not WebAssembly".into())
+    }
+}
+
+fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<Exports, String> {
+    let mut exports = Exports::default();
+    let (mut schema, mut configure) = (false, false);
+    for (name, item) in items {
+        let function = matches!(item, ComponentItem::ComponentFunc(_));
+        let flag = match name {
+            "config-schema" => &mut schema,
+            "configure" => &mut configure,
+            "on-request" => &mut exports.on_request,
+            "on-response" => &mut exports.on_response,
+            "on-request-body" => &mut exports.on_request_body,
+            "on-response-body" => &mut exports.on_response_body,
+            "on-log" => &mut exports.on_log,
+            "on-tick" => &mut exports.on_tick,
+            name if is_of(name, "body-stream") => {
+                exports.body_stream = matches!(item, ComponentItem::ComponentInstance(_));
+                continue;
+            }
+            // Dynamic languages export more than their world says.
+            _ => continue,
+        };
+        if !function {
+            return Err(format!("exports `{name}`, but not as a function"));
+        }
+        *flag = true;
+    }
+    match (schema, configure) {
+        (true, true) if exports == Exports::default() => Err("exports no hook: nothing would ever call it".into()),
+        (true, true) => Ok(exports),
+        (false, _) => Err("does not export `config-schema: func() -> string`".into()),
+        (_, false) => Err("does not export `configure: func(config: string) -> result<_, string>`".into()),
+    }
+}

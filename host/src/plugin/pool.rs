@@ -1,0 +1,169 @@
+//! One worker's warm instances of one policy.
+//!
+//! `chain` leases an instance for each call. A lease counts as dead until it is given back: one
+//! that trapped, ran out of time or whose exchange was dropped is destroyed, and its replacement
+//! is made off the request's path. Never shared between threads.
+
+use super::failure::Failure;
+use super::instance::Instance;
+use super::policy::Policy;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub struct Pool {
+    policy: Arc<Policy>,
+    idle: RefCell<Vec<Box<Instance>>>,
+    /// Leased ones.
+    out: Cell<u32>,
+    ticking: Cell<bool>,
+}
+
+/// An instance for one call, or for one body.
+pub struct Lease {
+    pool: Rc<Pool>,
+    instance: Option<Box<Instance>>,
+}
+
+impl Pool {
+    pub fn new(policy: Arc<Policy>) -> Rc<Pool> {
+        Rc::new(Pool { policy, idle: RefCell::default(), out: Cell::new(0), ticking: Cell::new(false) })
+    }
+
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Instances that exist now.
+    pub fn instances(&self) -> usize {
+        self.idle.borrow().len() + self.out.get() as usize
+    }
+
+    /// Claims this pool's `on-tick`; true for the first to ask.
+    pub fn start_ticking(&self) -> bool {
+        !self.ticking.replace(true)
+    }
+
+    /// Makes one instance ahead of the first request.
+    pub async fn warm(self: &Rc<Self>) {
+        if self.instances() == 0 && !self.policy.settings.fresh {
+            match self.policy.instance().await {
+                Ok(instance) => self.put(Box::new(instance)),
+                Err(failure) => {
+                    tracing::warn!(policy = %self.policy.label(), %failure, "no instance could be warmed");
+                }
+            }
+        }
+    }
+
+    /// An instance that nobody else uses. Dropping the future gives nothing away.
+    pub async fn lease(self: &Rc<Self>) -> Result<Lease, Failure> {
+        let clock = &self.policy.services.clock;
+        if !self.policy.quarantine.admits(|| clock.monotonic_nanos()) {
+            return Err(Failure::Quarantined);
+        }
+        let warm = if self.policy.settings.fresh { None } else { self.idle.borrow_mut().pop() };
+        if let Some(instance) = warm {
+            self.out.set(self.out.get() + 1);
+            return Ok(Lease { pool: self.clone(), instance: Some(instance) });
+        }
+        if self.out.get() >= self.policy.settings.instances {
+            return Err(Failure::Busy);
+        }
+        // Counted before the first suspension, so that the bound holds while it is being made.
+        self.out.set(self.out.get() + 1);
+        let mut lease = Lease { pool: self.clone(), instance: None };
+        match Box::pin(self.policy.instance()).await {
+            Ok(instance) => {
+                lease.instance = Some(Box::new(instance));
+                Ok(lease)
+            }
+            Err(failure) => Err(self.blame(failure)),
+        }
+    }
+
+    fn put(&self, instance: Box<Instance>) {
+        self.idle.borrow_mut().push(instance);
+    }
+
+    /// Counts a failure against the policy.
+    fn blame(&self, failure: Failure) -> Failure {
+        if failure == Failure::Timeout {
+            self.policy.suspect();
+        }
+        if failure.counts() && self.policy.quarantine.failed(self.policy.services.clock.monotonic_nanos()) {
+            tracing::warn!(policy = %self.policy.label(), %failure, "policy is quarantined");
+        }
+        failure
+    }
+}
+
+impl Lease {
+    /// Ends the lease after a call: a failed instance is destroyed, any other serves again. An
+    /// error that the guest returned is an answer: the instance lives on.
+    pub fn finish<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        match result {
+            Ok(answer) => {
+                self.pool.policy.quarantine.succeeded();
+                self.give_back();
+                Ok(answer)
+            }
+            Err(failure @ Failure::Error(_)) => {
+                self.give_back();
+                Err(failure)
+            }
+            Err(failure) => {
+                let failure = self.pool.blame(failure);
+                self.replace();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Whether the instance serves one exchange only.
+    pub fn is_fresh(&self) -> bool {
+        self.pool.policy.settings.fresh
+    }
+
+    /// Counts what `chain` has against an answer; the instance itself lives on.
+    pub fn blame(pool: &Pool, failure: Failure) -> Failure {
+        pool.blame(failure)
+    }
+
+    fn give_back(mut self) {
+        if let Some(instance) = self.instance.take()
+            && !self.pool.policy.settings.fresh
+        {
+            self.pool.put(instance);
+        }
+    }
+
+    /// Destroys the instance and makes another one, off the path.
+    fn replace(self) {
+        let pool = self.pool.clone();
+        drop(self);
+        tokio::task::spawn_local(async move { pool.warm().await });
+    }
+}
+
+impl Deref for Lease {
+    type Target = Instance;
+    fn deref(&self) -> &Instance {
+        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        self.instance.as_ref().expect("leased")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Instance {
+        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        self.instance.as_mut().expect("leased")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.out.set(self.pool.out.get() - 1);
+    }
+}
