@@ -27,7 +27,7 @@ impl Config {
             "admin": {"address": "127.0.0.1:0"},
             "server": {"workers": 2},
             // A machine that runs all tests at once may take a hook off its core for a while.
-            "plugins": {"directory": "plugins", "limits": {"time": "2s"}},
+            "plugins": {"directory": "plugins", "limits": {"time": "1s"}},
             "upstreams": {},
             "apis": [],
         }))
