@@ -23,7 +23,6 @@ fn listener(certificates: Value, client_auth: Value) -> Value {
 
 fn certificate(name: &str, hosts: &[&str]) -> Value {
     let mut certificate = json!({"cert": format!("certs/{name}.pem"), "key": format!("certs/{name}.key")});
-    // Without names it is for all that no other certificate is for.
     if !hosts.is_empty() {
         certificate["hosts"] = json!(hosts);
     }
