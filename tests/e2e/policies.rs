@@ -214,7 +214,8 @@ fn jwt_with_no_keys_at_hand_lets_nobody_in() {
 const KEY: &str = "wg_test_mobile_app_0123456789";
 
 fn with_consumers(config: Config) -> Config {
-    config.set("products", json!([{"name": "starter", "apis": ["echo"]}, {"name": "other", "apis": ["other"]}])).set(
+    let other = json!({"name": "other", "path": "/other", "upstream": "echo"});
+    config.api(other).set("products", json!([{"name": "starter", "apis": ["echo"]}, {"name": "other", "apis": ["other"]}])).set(
         "consumers",
         json!([
             {"name": "mobile", "subscriptions": [{"product": "starter", "keys": [key_hash(KEY)]}]},

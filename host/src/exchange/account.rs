@@ -4,10 +4,10 @@
 //! byte, or to where the client left. Every exchange is written down exactly once. Never changes
 //! what the client gets.
 
+use super::Inlet;
 use super::intake::{Counted, Refused};
 use super::outcome::{Answered, Outcome};
 use super::view::View;
-use super::Inlet;
 use crate::chain;
 use crate::chain::Subject;
 use crate::chain::subject::End;
@@ -99,7 +99,8 @@ impl Account {
 
     /// The reason as it really is: a body that broke off because it was too large.
     pub fn reason_of(&self, reason: Reason) -> Reason {
-        let exceeded = self.0.as_ref().and_then(|record| record.counted.as_ref()).is_some_and(|c| c.exceeded.get());
+        let exceeded =
+            self.0.as_ref().and_then(|record| record.counted.as_ref()).is_some_and(|c| c.exceeded.get());
         match exceeded {
             true => Reason::BodyTooLarge,
             false => reason,
@@ -161,12 +162,26 @@ impl Drop for Record {
         let inlet = self.inlet.clone();
         let worker = &inlet.worker;
         let Some(Admitted { view, route, mut subject }) = self.admitted.take() else {
-            worker.unrouted.exchange(self.status.as_u16(), self.reason, total, None, bytes_in, self.bytes_out);
+            worker.unrouted.exchange(
+                self.status.as_u16(),
+                self.reason,
+                total,
+                None,
+                bytes_in,
+                self.bytes_out,
+            );
             write_line(self, None, None, total, bytes_in);
             return;
         };
         let route = &view.snapshot.routes[route];
-        route.metrics.exchange(self.status.as_u16(), self.reason, total, self.upstream, bytes_in, self.bytes_out);
+        route.metrics.exchange(
+            self.status.as_u16(),
+            self.reason,
+            total,
+            self.upstream,
+            bytes_in,
+            self.bytes_out,
+        );
         if let Some(subject) = &mut subject {
             if let Some(identity) = &subject.identity {
                 worker.consumer(identity).exchange();
@@ -189,7 +204,13 @@ impl Drop for Record {
     }
 }
 
-fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>, total: Duration, bytes_in: u64) {
+fn write_line(
+    record: &Record,
+    route: Option<&Route>,
+    subject: Option<&Subject>,
+    total: Duration,
+    bytes_in: u64,
+) {
     let Some(access_log) = &record.inlet.worker.access_log else { return };
     let answered = match &record.answered {
         Answered::Upstream => Who::Upstream,
@@ -242,7 +263,7 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),
-            whole: false,
+        whole: false,
     }));
 }
 
@@ -256,7 +277,10 @@ impl http_body::Body for Told {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {

@@ -74,15 +74,21 @@ struct Running {
 ///
 /// # Errors
 /// What could not be opened, as a sentence.
-pub fn workshop(config: &Config, workers: usize, control: &tokio::runtime::Handle) -> Result<Workshop, String> {
+pub fn workshop(
+    config: &Config,
+    workers: usize,
+    control: &tokio::runtime::Handle,
+) -> Result<Workshop, String> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(workers, &clock));
     let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-    let program = std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
     let cache = config.plugins.cache.clone().unwrap_or_else(Artifacts::default_directory);
     let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
         .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
-    let counters = Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
+    let counters =
+        Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
     let services = Services {
         buckets: Buckets::new(clock.clone(), BucketLimits::default()),
         limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
@@ -114,7 +120,8 @@ impl Gateway {
         let workshop = workshop(&config, count, &control)?;
         let access_log = match config.access_log.enabled {
             true => {
-                let destination = config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
+                let destination =
+                    config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
                 let opened = AccessLog::open(destination, workshop.metrics.access_log());
                 Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
             }

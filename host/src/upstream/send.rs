@@ -269,7 +269,10 @@ impl Pool {
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => match self.connect(call, Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock)).await {
+                None => match self
+                    .connect(call, Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock))
+                    .await
+                {
                     Ok(connection) => {
                         at = self.clock.monotonic_nanos();
                         connection
