@@ -67,7 +67,7 @@ airline_commands() {
         '^HTTP/1.1 200' '"employees":\[' '"flights":\[' '!^x-partial'
 
     step 'Twenty flight logs a minute are enough for an analyst' \
-        "for n in \$(seq 25); do curl -si $(key analyst) $public/api/flight/1001; done | tail -n 12" \
+        "for n in \$(seq 25); do curl -s -o /dev/null -D - $(key analyst) $public/api/flight/1001; done | tail -n 12" \
         '^HTTP/1.1 429' '^retry-after: [0-9]+'
 
     step 'The crew room is for the office network' \

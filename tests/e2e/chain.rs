@@ -396,8 +396,9 @@ fn a_policy_counts_in_metrics_of_its_own() {
     }
     eventually("the metric", || {
         let page = gateway.admin("/metrics").text();
-        page.lines()
-            .any(|line| line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3"))
+        page.lines().any(|line| {
+            line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3.0")
+        })
     });
 }
 

@@ -313,7 +313,7 @@ fn misfit(bytes: &[u8], words: &[&str]) {
     gateway.reload_refused(&bad.text());
     gateway.get("/echo").expect(200);
     for word in words {
-        assert_contains(gateway.log().text(), word);
+        gateway.log().wait_for(0, word);
     }
     gateway.reload(&good.text());
     gateway.get("/echo").expect(200);
@@ -346,6 +346,9 @@ fn a_function_of_the_wrong_type_is_refused_by_name() {
                 (core instance $i (instantiate $m))
                 (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
                 (func $wrong (result u32) (canon lift (core func $i "zero")))
                 (export "configure" (func $wrong)))"#,
         ),
@@ -362,11 +365,14 @@ fn an_import_that_the_gateway_lacks_is_refused_by_name() {
                 (core module $m
                     (memory (export "memory") 1)
                     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
-                    (func (export "schema") (result i32) (i32.const 0))
+                    (func (export "zero") (result i32) (i32.const 0))
                     (func (export "configure") (param i32 i32) (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "schema") (memory (core memory $i "memory"))))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
                 (func $configure (param "config" string) (result (result (error string)))
                     (canon lift (core func $i "configure") (memory (core memory $i "memory"))
                         (realloc (core func $i "realloc"))))
@@ -403,7 +409,9 @@ fn configuration_that_the_plugin_refuses_refuses_all() {
         (json!({"do": "spin"}), vec![]),
         (json!({"do": "grow"}), vec![]),
     ] {
-        let config = echo(&origin, json!([probe(json!({"configure": act}))]));
+        // `configure` has a multiple of a hook's time.
+        let policy = with(probe(json!({"configure": act})), json!({"limits": {"time": "10ms"}}));
+        let config = echo(&origin, json!([policy]));
         let Err(refused) = setup_with_probe().try_start(&config.text()) else { panic!("{act}: it started") };
         assert!(!refused.status.success(), "{act}");
         assert_contains(&refused.text, "probe");
