@@ -27,7 +27,12 @@ use tokio::sync::mpsc;
 const FILTERED_FRAMES: usize = 2;
 
 /// Takes the request's body through the chain.
-pub async fn request(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, body: Body) -> ControlFlow<Stop, Body> {
+pub async fn request(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    body: Body,
+) -> ControlFlow<Stop, Body> {
     if !chain.request_bodies {
         return ControlFlow::Continue(body);
     }
@@ -125,7 +130,11 @@ async fn buffered(
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let mut facts = subject.facts.take_if(|_| pool.policy().wants_facts());
-            let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default();
+            let note = subject
+                .memory
+                .get_mut(index)
+                .map(|memory| std::mem::take(&mut memory.note))
+                .unwrap_or_default();
             let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
             if let Some(memory) = subject.memory.get_mut(index) {
                 memory.note = note;
@@ -263,7 +272,10 @@ impl http_body::Body for Filtered {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.0.poll_recv(cx)
     }
 }

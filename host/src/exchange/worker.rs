@@ -132,7 +132,8 @@ impl Worker {
                 if let Some(period) = pool.policy().plan.tick
                     && pool.start_ticking()
                 {
-                    let facts = Ticking { port: self.port.clone(), directory: view.snapshot.directory.clone() };
+                    let facts =
+                        Ticking { port: self.port.clone(), directory: view.snapshot.directory.clone() };
                     tokio::task::spawn_local(tick(Rc::downgrade(pool), period, facts));
                 }
             }

@@ -104,9 +104,9 @@ impl Plugin {
             bytes: bytes.len(),
             exports,
             needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
-            wants_facts: imports
-                .iter()
-                .any(|import| ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))),
+            wants_facts: imports.iter().any(|import| {
+                ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))
+            }),
             imports,
             schema: serde_json::Value::Null,
             pre,
@@ -163,8 +163,10 @@ impl Plugin {
         if text.trim().is_empty() {
             return Ok(serde_json::Value::Bool(true));
         }
-        let schema = serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
-        jsonschema::draft202012::new(&schema).map_err(|error| format!("has a schema that is none: {error}"))?;
+        let schema =
+            serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
+        jsonschema::draft202012::new(&schema)
+            .map_err(|error| format!("has a schema that is none: {error}"))?;
         Ok(schema)
     }
 }

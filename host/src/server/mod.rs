@@ -75,15 +75,21 @@ struct Running {
 ///
 /// # Errors
 /// What could not be opened, as a sentence.
-pub fn workshop(config: &Config, workers: usize, control: &tokio::runtime::Handle) -> Result<Workshop, String> {
+pub fn workshop(
+    config: &Config,
+    workers: usize,
+    control: &tokio::runtime::Handle,
+) -> Result<Workshop, String> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(workers, &clock));
     let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-    let program = std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
     let cache = config.plugins.cache.clone().unwrap_or_else(Artifacts::default_directory);
     let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
         .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
-    let counters = Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
+    let counters =
+        Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
     let services = Services {
         buckets: Buckets::new(clock.clone(), BucketLimits::default()),
         limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
@@ -109,7 +115,8 @@ impl Gateway {
                 // after the look is seen as a change.
                 let first = read(path)?;
                 let tls = first.config.listeners.iter().flat_map(certificate_files);
-                let known = Looks::at(first.files.into_iter().chain(tls), first.config.plugins.directory.as_deref());
+                let known =
+                    Looks::at(first.files.into_iter().chain(tls), first.config.plugins.directory.as_deref());
                 let loaded = read(path)?;
                 let report = loaded.report();
                 (loaded.config, loaded.folder, loaded.files, report, known)
@@ -122,7 +129,8 @@ impl Gateway {
         let workshop = workshop(&config, count, &control)?;
         let access_log = match config.access_log.enabled {
             true => {
-                let destination = config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
+                let destination =
+                    config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
                 let opened = AccessLog::open(destination, workshop.metrics.access_log());
                 Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
             }
@@ -239,7 +247,8 @@ fn read(path: &Path) -> Result<Loaded, String> {
 
 fn certificate_files(listener: &Listener) -> Vec<PathBuf> {
     let tls = listener.tls.iter();
-    let certificates = tls.clone().flat_map(|tls| &tls.certificates).flat_map(|c| [c.cert.clone(), c.key.clone()]);
+    let certificates =
+        tls.clone().flat_map(|tls| &tls.certificates).flat_map(|c| [c.cert.clone(), c.key.clone()]);
     certificates.chain(tls.filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()))).collect()
 }
 

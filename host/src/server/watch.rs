@@ -84,7 +84,10 @@ impl Gateway {
 fn wasm_files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).take(PLUGINS_MAX).collect()
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .take(PLUGINS_MAX)
+        .collect()
 }
 
 fn look(path: &Path) -> Option<Look> {
