@@ -20,7 +20,12 @@ use std::time::Instant;
 /// Runs the request hooks. Dropping the future destroys the instance at work, if any.
 ///
 /// `passed` is how many steps the request got past: their response hooks are owed whatever happens.
-pub async fn run(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, passed: &mut usize) -> ControlFlow<Stop> {
+pub async fn run(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    passed: &mut usize,
+) -> ControlFlow<Stop> {
     for (index, step) in chain.steps.iter().enumerate() {
         if let Some(reads) = &step.plan.request
             && let Some(reply) = call(step, &pools[step.slot], subject, index, Moment::Request, reads).await?
@@ -45,8 +50,13 @@ pub(super) async fn call(
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let mut facts = lend(step, subject, reads.all_headers);
-            let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default();
-            let legible = !reads.all_headers || subject.headers_in_hand().values().all(|value| text(value).is_ok());
+            let note = subject
+                .memory
+                .get_mut(index)
+                .map(|memory| std::mem::take(&mut memory.note))
+                .unwrap_or_default();
+            let legible =
+                !reads.all_headers || subject.headers_in_hand().values().all(|value| text(value).is_ok());
             let (true, Ok(values)) = (legible, Values::read(&reads.list, subject, &note)) else {
                 // The guest was not called: the instance is as good as before.
                 let _ = leased.finish(Ok(()));
@@ -55,7 +65,9 @@ pub(super) async fn call(
             };
             let verdict = match moment {
                 Moment::Request => leased.on_request(&values.borrowed(), &mut facts).await,
-                Moment::Response | Moment::Log => leased.on_response(&values.borrowed(), &note, &mut facts).await,
+                Moment::Response | Moment::Log => {
+                    leased.on_response(&values.borrowed(), &note, &mut facts).await
+                }
             };
             drop(values);
             give_back(subject, index, note, facts);

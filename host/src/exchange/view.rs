@@ -42,8 +42,11 @@ impl View {
                 None => (plugin::Pool::new(policy.clone()), Rc::default()),
             })
             .unzip();
-        let connected: HashMap<*const upstream::Upstream, &Rc<upstream::Pool>> =
-            before.iter().flat_map(|view| &view.upstreams).map(|pool| (Arc::as_ptr(pool.upstream()), pool)).collect();
+        let connected: HashMap<*const upstream::Upstream, &Rc<upstream::Pool>> = before
+            .iter()
+            .flat_map(|view| &view.upstreams)
+            .map(|pool| (Arc::as_ptr(pool.upstream()), pool))
+            .collect();
         let upstreams = snapshot
             .upstreams
             .iter()

@@ -159,14 +159,20 @@ impl Lease {
 impl Deref for Lease {
     type Target = Instance;
     fn deref(&self) -> &Instance {
-        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a lease that was handed out holds its instance until it is consumed"
+        )]
         self.instance.as_ref().expect("leased")
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Instance {
-        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a lease that was handed out holds its instance until it is consumed"
+        )]
         self.instance.as_mut().expect("leased")
     }
 }

@@ -14,6 +14,7 @@ mod body;
 mod dial;
 mod endpoint;
 pub mod fetch;
+mod framing;
 mod health;
 mod http1;
 mod http2;
