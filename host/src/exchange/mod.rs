@@ -229,7 +229,7 @@ fn stopped(
             let pool = &view.pools[route.chain.steps[step].slot];
             match chain::response::reply(pool, reply) {
                 Ok(response) => {
-                    let (parts, body) = response.into_parts();
+                    let (parts, body) = outcome::in_dialect(subject.dialect, response).into_parts();
                     subject.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
                     Outcome { reason: Reason::Answered, answered: Answered::Policy(policy(step)), body }
                 }
