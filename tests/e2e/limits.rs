@@ -180,7 +180,8 @@ fn a_body_that_stops_is_408() {
 #[test]
 fn a_body_that_stops_before_its_policy_has_it_is_408() {
     let origin = Origin::named("up");
-    let chain = json!([probe(json!({"request_body": "buffer", "body_limit": 1000, "body": {"do": "upper"}}))]);
+    let chain =
+        json!([probe(json!({"request_body": "buffer", "body_limit": 1000, "body": {"do": "upper"}}))]);
     let config = echo(&origin, chain).set("listeners.0.limits", json!({"idle": "500ms"}));
     let gateway = setup_with_probe().start(&config.text());
     let mut connection = gateway.connect();

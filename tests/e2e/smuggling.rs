@@ -114,6 +114,8 @@ fn broken_chunks_are_refused() {
         origin.forget();
         let mut connection = gateway.connect();
         let _ = connection.try_send(post(&["Transfer-Encoding: chunked"], body));
+        // Some of them only promise more than they have; then the end is what is wrong.
+        connection.finish();
         if let Ok(answer) = connection.try_answer(false) {
             assert!(answer.status >= 400, "{body:?}: {answer:?}");
         }

@@ -82,9 +82,10 @@ fn with_workshop<T>(config: &Config, work: impl FnOnce(&Workshop) -> T) -> Resul
 }
 
 fn written(config: &Config) -> impl Iterator<Item = &Written> {
-    let chains = config.apis.iter().flat_map(|api| {
-        api.chain.iter().chain(api.operations.iter().flat_map(|operation| &operation.chain))
-    });
+    let chains = config
+        .apis
+        .iter()
+        .flat_map(|api| api.chain.iter().chain(api.operations.iter().flat_map(|operation| &operation.chain)));
     let placed = chains.filter_map(|link| match link {
         Link::Named { .. } => None,
         Link::InPlace(policy) => Some(policy),
@@ -119,7 +120,10 @@ fn lines(policy: &Policy) -> Vec<String> {
         }
     }
     if !grants.secrets.is_empty() {
-        lines.push(format!("may use secrets {}", grants.secrets.keys().cloned().collect::<Vec<_>>().join(", ")));
+        lines.push(format!(
+            "may use secrets {}",
+            grants.secrets.keys().cloned().collect::<Vec<_>>().join(", ")
+        ));
     }
     lines
 }

@@ -194,7 +194,11 @@ fn a_reverse_proxy_needs_no_file() {
     assert_eq!(config.listeners[0].address.port(), 8080);
     assert_eq!((config.upstreams[0].endpoints[0].host.as_str(), config.apis[0].path.as_str()), ("::1", "/"));
     assert!(config.admin.is_none());
-    assert!(reverse_proxy("localhost:9000", "0.0.0.0:8080".parse().unwrap()).unwrap_err().contains("has no scheme"));
+    assert!(
+        reverse_proxy("localhost:9000", "0.0.0.0:8080".parse().unwrap())
+            .unwrap_err()
+            .contains("has no scheme")
+    );
     assert!(reverse_proxy("http://${env:HOME}", "0.0.0.0:8080".parse().unwrap()).is_err());
 }
 

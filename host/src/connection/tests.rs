@@ -202,8 +202,12 @@ fn the_future_of_an_http1_connection_stays_small() {
         let control = DrainControl::new();
         let connections = Connections::new(Echo(Rc::default()), &Limits::default(), control.drain());
         let forwarded = ForwardedCache::new([127, 0, 0, 1].into(), Scheme::Http);
-        let peer =
-            Rc::new(Peer { address: ([127, 0, 0, 1], 1).into(), listener: "test".into(), forwarded, tls: None });
+        let peer = Rc::new(Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            listener: "test".into(),
+            forwarded,
+            tls: None,
+        });
         let (stream, _other) = tokio::io::duplex(1);
         let size = size_of_val(&crate::listener::Streams::serve(
             connections,

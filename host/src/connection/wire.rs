@@ -142,7 +142,16 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
     pub(super) fn new(io: IO, pulse: Arc<Pulse>) -> Wire<IO> {
         pulse.settled.store(true, Relaxed);
         let sight = Sight::new();
-        Wire { io, pulse, sight, peeked: [0; PREFACE.len()], peeked_length: 0, given: 0, http2: false, written: Written::default() }
+        Wire {
+            io,
+            pulse,
+            sight,
+            peeked: [0; PREFACE.len()],
+            peeked_length: 0,
+            given: 0,
+            http2: false,
+            written: Written::default(),
+        }
     }
 
     /// The bytes are HTTP/2's: they have no heads that could be told.
@@ -326,7 +335,9 @@ mod tests {
     async fn the_last_word_comes_between_two_frames() {
         let frames = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc", &[0, 0, 0, 4, 1, 0, 0, 0, 0]].concat();
         // After whole frames it is said, within one it is not.
-        for (length, said) in [(0, true), (12, true), (21, true), (1, false), (9, false), (11, false), (20, false)] {
+        for (length, said) in
+            [(0, true), (12, true), (21, true), (1, false), (9, false), (11, false), (20, false)]
+        {
             let (mut client, server) = duplex(64);
             let pulse = Arc::<Pulse>::default();
             let mut wire = Wire::new(server, Arc::clone(&pulse));

@@ -4,10 +4,10 @@
 //! byte, or to where the client left. Every exchange is written down exactly once. Never changes
 //! what the client gets.
 
+use super::Inlet;
 use super::intake::{Counted, Refused};
 use super::outcome::{Answered, Outcome};
 use super::view::View;
-use super::Inlet;
 use crate::chain;
 use crate::chain::Subject;
 use crate::chain::subject::End;
@@ -182,13 +182,27 @@ impl Drop for Record {
         let inlet = self.inlet.clone();
         let worker = &inlet.worker;
         let Some(mut admitted) = self.admitted.take() else {
-            worker.unrouted.exchange(self.status.as_u16(), self.reason, total, None, bytes_in, self.bytes_out);
+            worker.unrouted.exchange(
+                self.status.as_u16(),
+                self.reason,
+                total,
+                None,
+                bytes_in,
+                self.bytes_out,
+            );
             write_line(self, None, total, bytes_in);
             return;
         };
         let view = admitted.view.clone();
         let route = &view.snapshot.routes[admitted.route];
-        route.metrics.exchange(self.status.as_u16(), self.reason, total, self.upstream, bytes_in, self.bytes_out);
+        route.metrics.exchange(
+            self.status.as_u16(),
+            self.reason,
+            total,
+            self.upstream,
+            bytes_in,
+            self.bytes_out,
+        );
         if let Some(subject) = &mut admitted.subject {
             if let Some(identity) = &subject.identity {
                 worker.consumer(identity).exchange();
@@ -222,7 +236,9 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
     let subject = admitted.and_then(|(_, admitted)| admitted.subject.as_deref());
     access_log.write(&Entry {
         time: record.start,
-        id: admitted.map_or(record.id.as_ref(), |(_, admitted)| Some(&admitted.id)).map_or("", RequestId::as_str),
+        id: admitted
+            .map_or(record.id.as_ref(), |(_, admitted)| Some(&admitted.id))
+            .map_or("", RequestId::as_str),
         client: admitted.map_or(record.peer.address.ip().to_canonical(), |(_, admitted)| admitted.client),
         method: record.method.as_str(),
         path: admitted.map_or(&record.path, |(_, admitted)| admitted.path.path()),
@@ -248,7 +264,7 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
 }
 
 /// Writes down a request that the connection refused itself.
-pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Fault) {
+pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
     drop(Box::new(Record {
         inlet: inlet.clone(),
         peer: peer.clone(),
@@ -261,12 +277,12 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
         admitted: None,
         counted: None,
         upstream: None,
-        status: StatusCode::BAD_REQUEST,
-        reason: Reason::MalformedRequest,
+        status: fault.status(),
+        reason: fault.reason(),
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),
-            whole: false,
+        whole: false,
     }));
 }
 
@@ -282,7 +298,10 @@ impl http_body::Body for Told {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {

@@ -63,12 +63,14 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
-    let refuse = |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
+    let refuse =
+        |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
     let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
     let Ok(received) = receive_request(&mut parts.headers) else {
         return Err(refuse(Reason::RepeatedHeader, &parts));
     };
-    if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes) {
+    if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes)
+    {
         return Err(refuse(Reason::BodyTooLarge, &parts));
     }
     let view = inlet.worker.view();
@@ -187,7 +189,10 @@ impl http_body::Body for Counting {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         match &polled {

@@ -164,7 +164,13 @@ impl Flow {
     }
 
     /// Moves what there is. `hold`: stops before the next frame of a WebSocket begins.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, hold: bool) -> Poll<io::Result<Halt>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        hold: bool,
+    ) -> Poll<io::Result<Halt>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,

@@ -122,7 +122,12 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
     match &listener.tls {
         None => {
             let name = Arc::clone(&listener.settings.name);
-            let peer = Rc::new(Peer { address, listener: name, forwarded: ForwardedCache::new(address.ip(), Scheme::Http), tls: None });
+            let peer = Rc::new(Peer {
+                address,
+                listener: name,
+                forwarded: ForwardedCache::new(address.ip(), Scheme::Http),
+                tls: None,
+            });
             let protocol = if listener.settings.http2 { Protocol::ByPreface } else { Protocol::Http1 };
             spawn_local(async move {
                 streams.serve(stream, protocol, peer).await;

@@ -63,7 +63,12 @@ pub struct Filter(ResourceAny);
 
 impl Instance {
     /// Instantiates; on a worker this takes microseconds for a small component.
-    pub(super) async fn new(plugin: &Plugin, guest: Guest, fiber: bool, time: Duration) -> Result<Instance, Failure> {
+    pub(super) async fn new(
+        plugin: &Plugin,
+        guest: Guest,
+        fiber: bool,
+        time: Duration,
+    ) -> Result<Instance, Failure> {
         let ticks = u64::try_from(time.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX).max(1);
         let mut store = Store::new(plugin.pre.engine(), guest);
         store.limiter(|guest| guest);
@@ -133,7 +138,11 @@ impl Instance {
 
     /// # Errors
     /// `Failure`, after all of which but `Error` the instance is dead.
-    pub async fn on_request(&mut self, values: Values<'_>, facts: &mut Option<Box<Facts>>) -> Result<Verdict, Failure> {
+    pub async fn on_request(
+        &mut self,
+        values: Values<'_>,
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<Verdict, Failure> {
         match self.on_request {
             Some(hook) => self.call(hook, (values,), facts).await,
             None => Ok(Verdict::Proceed),
@@ -201,7 +210,12 @@ impl Instance {
     }
 
     /// Gives the next chunk of a body to its filter.
-    pub async fn filter_chunk(&mut self, filter: Filter, data: &[u8], last: bool) -> Result<ChunkVerdict, Failure> {
+    pub async fn filter_chunk(
+        &mut self,
+        filter: Filter,
+        data: &[u8],
+        last: bool,
+    ) -> Result<ChunkVerdict, Failure> {
         let Some(chunk) = self.filter.as_ref().map(|hooks| hooks.chunk) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
@@ -290,7 +304,8 @@ where
 fn filter_hooks(linked: &Linked, store: &mut Store<Guest>) -> Result<FilterHooks, String> {
     let interface = "witgate:policy/body-stream@0.1.0";
     let missing = |name: &str| format!("exports `{interface}` without `{name}`");
-    let instance = linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
+    let instance =
+        linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
     let mut function = |name: &str| {
         let index =
             linked.get_export_index(&mut *store, Some(&instance), name).ok_or_else(|| missing(name))?;

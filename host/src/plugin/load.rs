@@ -104,14 +104,18 @@ impl Plugin {
             bytes: bytes.len(),
             exports,
             needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
-            wants_facts: imports
-                .iter()
-                .any(|import| ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))),
+            wants_facts: imports.iter().any(|import| {
+                ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))
+            }),
             imports,
             schema: serde_json::Value::Null,
             pre,
         };
+        // Types are checked on the way, so that a hook of the wrong type is named before a missing one.
         plugin.schema = plugin.read_schema(services)?;
+        if plugin.exports == Exports::default() {
+            return Err("exports no hook: nothing would ever call it".into());
+        }
         Ok(plugin)
     }
 
@@ -159,8 +163,10 @@ impl Plugin {
         if text.trim().is_empty() {
             return Ok(serde_json::Value::Bool(true));
         }
-        let schema = serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
-        jsonschema::draft202012::new(&schema).map_err(|error| format!("has a schema that is none: {error}"))?;
+        let schema =
+            serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
+        jsonschema::draft202012::new(&schema)
+            .map_err(|error| format!("has a schema that is none: {error}"))?;
         Ok(schema)
     }
 }
@@ -224,7 +230,6 @@ fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<
         *flag = true;
     }
     match (schema, configure) {
-        (true, true) if exports == Exports::default() => Err("exports no hook: nothing would ever call it".into()),
         (true, true) => Ok(exports),
         (schema, configure) => {
             let missing = [
