@@ -272,7 +272,7 @@ fn outbound(
     });
     *request.uri_mut() = rewritten.unwrap_or_else(|| Uri::from(subject.target.clone()));
     // Response hooks and the log may still read what the client sent.
-    let keep = route.chain.steps.iter().any(|step| step.plan.response.is_some() || step.plan.log.is_some());
+    let keep = route.chain.recalls;
     let mut headers = if keep { subject.headers.clone() } else { std::mem::take(&mut subject.headers) };
     subject.peer.forwarded.set(&mut headers, &subject.client);
     match &subject.authority {
