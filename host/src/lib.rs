@@ -18,8 +18,8 @@ pub mod plugin;
 pub mod router;
 
 pub mod consumer;
-pub mod token;
 pub mod state;
+pub mod token;
 pub mod upstream;
 
 pub mod connection;

@@ -32,7 +32,9 @@ fn contained(chain: Value, act: Value, reason: &str) -> Gateway {
     for _ in 0..3 {
         gateway.get("/echo").expect(200);
     }
-    assert_eq!(gateway.logged("/echo")["reason"], reason);
+    eventually("the reason in the access log", || {
+        gateway.access_log("/echo").iter().any(|entry| entry["reason"] == reason)
+    });
     gateway
 }
 
@@ -311,7 +313,7 @@ fn misfit(bytes: &[u8], words: &[&str]) {
     gateway.reload_refused(&bad.text());
     gateway.get("/echo").expect(200);
     for word in words {
-        assert_contains(gateway.log().text(), word);
+        gateway.log().wait_for(0, word);
     }
     gateway.reload(&good.text());
     gateway.get("/echo").expect(200);
@@ -326,7 +328,7 @@ fn a_component_without_configure_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "schema") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "schema") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "schema") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema)))"#,
         ),
         &["configure"],
@@ -342,8 +344,11 @@ fn a_function_of_the_wrong_type_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "zero") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "zero") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
                 (func $wrong (result u32) (canon lift (core func $i "zero")))
                 (export "configure" (func $wrong)))"#,
         ),
@@ -356,7 +361,22 @@ fn an_import_that_the_gateway_lacks_is_refused_by_name() {
     misfit(
         &component(
             r#"(component
-                (import "witgate:policy/teleport@0.1.0" (instance (export "go" (func)))))"#,
+                (import "witgate:policy/teleport@0.1.0" (instance (export "go" (func))))
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+                    (func (export "zero") (result i32) (i32.const 0))
+                    (func (export "configure") (param i32 i32) (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
+                (func $configure (param "config" string) (result (result (error string)))
+                    (canon lift (core func $i "configure") (memory (core memory $i "memory"))
+                        (realloc (core func $i "realloc"))))
+                (export "configure" (func $configure)))"#,
         ),
         &["teleport"],
     );
@@ -364,7 +384,7 @@ fn an_import_that_the_gateway_lacks_is_refused_by_name() {
 
 #[test]
 fn an_empty_component_is_refused() {
-    misfit(&component("(component)"), &["configure"]);
+    misfit(&component("(component)"), &["config-schema"]);
 }
 
 #[test]
@@ -389,7 +409,9 @@ fn configuration_that_the_plugin_refuses_refuses_all() {
         (json!({"do": "spin"}), vec![]),
         (json!({"do": "grow"}), vec![]),
     ] {
-        let config = echo(&origin, json!([probe(json!({"configure": act}))]));
+        // `configure` has a multiple of a hook's time.
+        let policy = with(probe(json!({"configure": act})), json!({"limits": {"time": "10ms"}}));
+        let config = echo(&origin, json!([policy]));
         let Err(refused) = setup_with_probe().try_start(&config.text()) else { panic!("{act}: it started") };
         assert!(!refused.status.success(), "{act}");
         assert_contains(&refused.text, "probe");

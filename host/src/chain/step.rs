@@ -58,7 +58,8 @@ impl StepPlan {
             request: reads(exports.on_request, &plan.request_reads, Moment::Request)?,
             response: reads(exports.on_response, &plan.response_reads, Moment::Response)?,
             log: reads(exports.on_log, &plan.log_reads, Moment::Log)?,
-            writes: Writes::parse(&plan.writes, policy.settings.grants.writes.as_ref())?,
+            writes: Writes::parse(&plan.writes, policy.settings.grants.writes.as_ref())?
+                .among(&policy.settings.grants.upstreams),
             request_body: body(plan.request_body, exports.on_request_body, "on-request-body")?,
             response_body: body(plan.response_body, exports.on_response_body, "on-response-body")?,
         })

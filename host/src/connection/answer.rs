@@ -3,12 +3,12 @@
 //! Called by `serve`. Never changes what a service answered.
 
 use super::Fault;
-use super::sweep::Link;
+use super::sweep::{Ending, Link};
 use crate::message::body::{Body, BodyError};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,13 +20,15 @@ pub(super) struct InFlight {
     link: Rc<Link>,
     /// The last piece of the answer is handed over; it is the client's turn.
     handed: Cell<bool>,
+    /// Nothing is left to hand over.
+    ended: Cell<bool>,
 }
 
 impl InFlight {
     /// Returns what `sight` saw of the head as well.
     pub(super) fn begin(link: &Rc<Link>) -> (InFlight, u8) {
         let seen = link.pulse.begin();
-        (InFlight { link: Rc::clone(link), handed: Cell::new(false) }, seen)
+        (InFlight { link: Rc::clone(link), handed: Cell::new(false), ended: Cell::new(false) }, seen)
     }
 
     fn set_handed(&self, handed: bool) {
@@ -41,6 +43,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_handed(false);
         self.link.pulse.end();
+        self.link.settle(if self.ended.get() { Ending::Whole } else { Ending::Abandoned });
     }
 }
 
@@ -65,6 +68,8 @@ impl Answer {
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        // hyper does not ask for the end of a body that has ended.
+        in_flight.ended.set(response.body().is_end_stream());
         response.map(|body| Answer { body, in_flight })
     }
 }
@@ -79,6 +84,10 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.in_flight.set_handed(polled.is_ready());
+        // A body that breaks is not the client's doing.
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.body.is_end_stream() {
+            self.in_flight.ended.set(true);
+        }
         let pieces = &self.in_flight.link.pieces;
         pieces.set(pieces.get().wrapping_add(1));
         polled

@@ -35,6 +35,7 @@ use outcome::{Answered, Outcome};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tunnel::Spoken;
 
 /// Answers the requests of one listener on one worker.
 #[derive(Clone)]
@@ -49,6 +50,8 @@ pub struct Inlet {
     pub body_bytes: u64,
     /// One exchange up to its response's head; zero: no bound.
     pub request: Duration,
+    /// For a client that sends nothing of a body that is waited for; zero: no bound.
+    pub idle: Duration,
     pub drain: Drain,
 }
 
@@ -59,7 +62,11 @@ impl Exchange {
 }
 
 impl connection::Service for Exchange {
-    fn call(&self, peer: &Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + 'static + use<> {
+    fn call(
+        &self,
+        peer: &Rc<Peer>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + 'static + use<> {
         run(self.0.clone(), peer.clone(), request)
     }
 
@@ -72,11 +79,12 @@ impl connection::Service for Exchange {
 /// at work; the account tells that nobody waited for the answer.
 async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let mut account = Account::open(&inlet, &peer, &request);
-    let Intake { view, mut subject, body, route, preflight, upgrade, counted } = match intake::take(&inlet, &peer, request) {
-        Ok(intake) => intake,
-        Err(refused) => return account.refuse(refused),
-    };
-    account.admit(&view, route, counted);
+    let Intake { view, mut subject, body, route, preflight, upgrade, counted } =
+        match intake::take(&inlet, &peer, request) {
+            Ok(intake) => intake,
+            Err(refused) => return account.refuse(refused),
+        };
+    account.admit(&view, route, &subject, counted);
     let route = &view.snapshot.routes[route];
     let sending = Sending { body, upgrade, preflight };
     let story = tell(&inlet, &view, route, &mut subject, sending, &mut account);
@@ -161,7 +169,8 @@ async fn send(
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
-                tunnel::open(upgrade.client, theirs, inlet.drain.guard());
+                let spoken = Spoken::of(protocol.as_bytes());
+                tunnel::open(upgrade.client, theirs, spoken, inlet.drain.guard());
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(UPGRADE, protocol);
             }
@@ -187,9 +196,12 @@ async fn back(
     mut passed: usize,
     account: &mut Account,
 ) -> Outcome {
-    let switched = subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let switched =
+        subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
     let steps = passed;
-    while let ControlFlow::Break(stop) = chain::response::run(&route.chain, &view.pools, subject, &mut passed).await {
+    while let ControlFlow::Break(stop) =
+        chain::response::run(&route.chain, &view.pools, subject, &mut passed).await
+    {
         outcome = stopped(view, route, subject, stop, account, true);
     }
     if switched || !route.chain.response_bodies {
@@ -229,7 +241,8 @@ fn stopped(
             }
         }
         Stop::Failed { step, failure } => {
-            Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }.answer(subject)
+            Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }
+                .answer(subject)
         }
         Stop::NotUtf8 { .. } if responding => Outcome::gateway(Reason::UpstreamProtocol).answer(subject),
         Stop::NotUtf8 { .. } => Outcome::gateway(Reason::HeaderNotUtf8).answer(subject),
@@ -241,7 +254,12 @@ fn stopped(
 }
 
 /// The request as the upstream gets it.
-fn outbound(route: &Route, subject: &mut Subject, body: Body, upgrade: Option<&intake::Upgrade>) -> Request<Body> {
+fn outbound(
+    route: &Route,
+    subject: &mut Subject,
+    body: Body,
+    upgrade: Option<&intake::Upgrade>,
+) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = subject.method.clone();
     let matched = (subject.target.path() == subject.routed.path()).then_some(subject.prefix_end);

@@ -62,7 +62,10 @@ impl Plan {
         if names.len() > NAMES_MAX {
             self.fault(format!("{what} lists {} names; at most {NAMES_MAX} are allowed", names.len()));
         } else if let Some(long) = names.iter().find(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
-            self.fault(format!("{what} has a name of {} bytes; 1 to {NAME_BYTES_MAX} are allowed", long.len()));
+            self.fault(format!(
+                "{what} has a name of {} bytes; 1 to {NAME_BYTES_MAX} are allowed",
+                long.len()
+            ));
         } else {
             *list(self) = names.into_iter().map(lower_kind).collect();
         }
@@ -79,7 +82,11 @@ impl Plan {
 
     pub(super) fn tick(&mut self, period: Duration) {
         if period < TICK_MIN {
-            self.fault(format!("tick-millis is {}; at least {} is allowed", period.as_millis(), TICK_MIN.as_millis()));
+            self.fault(format!(
+                "tick-millis is {}; at least {} is allowed",
+                period.as_millis(),
+                TICK_MIN.as_millis()
+            ));
         } else {
             self.tick = Some(period);
         }

@@ -101,7 +101,11 @@ impl Policy {
     ///
     /// # Errors
     /// What the guest, or the runtime, has against this configuration.
-    pub fn configure(plugin: Arc<Plugin>, settings: Settings, services: Arc<Services>) -> Result<Policy, String> {
+    pub fn configure(
+        plugin: Arc<Plugin>,
+        settings: Settings,
+        services: Arc<Services>,
+    ) -> Result<Policy, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let about = Arc::new(About { label: settings.label.clone(), grants: settings.grants.clone() });
         let metrics = services.metrics.policy(&settings.label);
@@ -122,7 +126,10 @@ impl Policy {
             failure => format!("plugin `{}` {failure}", policy.plugin.name()),
         })?;
         if let Some(fault) = plan.faults.first() {
-            return Err(format!("plugin `{}` made a plan that is not allowed: {fault}", policy.plugin.name()));
+            return Err(format!(
+                "plugin `{}` made a plan that is not allowed: {fault}",
+                policy.plugin.name()
+            ));
         }
         policy.on_error = policy.settings.on_error.or(plan.on_error).unwrap_or(OnError::Deny);
         policy.plan = plan;

@@ -121,6 +121,54 @@ fn rapid_reset_ends_in_goaway() {
     });
 }
 
+/// B1, at a pace that lets each stream be accepted, and B3: as many as it lets end it may reset.
+#[test]
+fn paced_resets_end_in_goaway() {
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let (mut client, driver) = http2(&gateway).await;
+        let mut reset = 0_usize;
+        for _ in 0..1000 {
+            let Ok((response, mut stream)) = client.send_request(get("http://a/wait"), true) else { break };
+            let accepted = async {
+                while gateway.seen.waiting.get() == 0 && gateway.counters.active() == 1 {
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            };
+            accepted.await;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(response);
+            // What was begun is given up at once.
+            until(|| gateway.seen.waiting.get() == 0).await;
+            reset += 1;
+            if gateway.counters.active() == 0 {
+                break;
+            }
+        }
+        assert!((200..400).contains(&reset), "{reset}");
+        let error = driver.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error:?}");
+        assert_eq!(gateway.seen.dropped.get(), gateway.seen.requests.borrow().len());
+
+        let (mut client, driver) = http2(&gateway).await;
+        for _ in 0..500 {
+            let (response, mut stream) = client.send_request(get("http://a/wait"), true).unwrap();
+            until(|| gateway.seen.waiting.get() == 1).await;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(response);
+            until(|| gateway.seen.waiting.get() == 0).await;
+            let (response, _) = client.send_request(get("http://a/"), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            while let Some(data) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.unwrap().len());
+            }
+        }
+        assert_eq!(gateway.counters.active(), 1);
+        drop(client);
+        driver.await.unwrap().unwrap();
+    });
+}
+
 /// B2
 #[test]
 fn endless_continuation_ends_the_connection() {

@@ -26,7 +26,9 @@ impl HostVerifier for Guest {
         let grants = &self.about.grants;
         let keys = rules.keys.into_iter().map(|source| match source {
             WitSource::Inline(text) => Ok(KeySource::Inline(text)),
-            WitSource::File(path) if grants.files.contains(&path) => Ok(KeySource::File(grants.base.join(path))),
+            WitSource::File(path) if grants.files.contains(&path) => {
+                Ok(KeySource::File(grants.base.join(path)))
+            }
             WitSource::File(path) => Err(format!("file `{path}` is not granted")),
             WitSource::Url(url) if grants.urls.contains(&url) => Ok(KeySource::Url(url)),
             WitSource::Url(url) => Err(format!("URL `{url}` is not granted")),
