@@ -6,7 +6,7 @@
 
 use super::describe;
 use super::survey::{Bench, Found, Survey};
-use super::toolchain::{TARGET, Toolchain, unstarted};
+use super::toolchain::{TARGET, Toolchain, plain_cargo, unstarted};
 use crate::plugin::load::Origin;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -44,8 +44,8 @@ fn build(arguments: &Arguments) -> Result<(PathBuf, Survey), String> {
         return Err(format!("{} holds no crate: `witgate plugin new NAME` makes one", folder.display()));
     }
     let folder = fs::canonicalize(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let toolchain = Toolchain::find(&folder)?;
-    let guest = Guest::read(&toolchain, &folder)?;
+    let guest = Guest::read(&folder)?;
+    let toolchain = Toolchain::find(&folder, guest.sdk.as_deref())?;
     let target = target(arguments.out.as_deref(), &arguments.folder, &guest.name)?;
 
     let mut cargo = toolchain.cargo();
@@ -72,11 +72,13 @@ struct Guest {
     name: String,
     /// Where its component will be.
     artifact: PathBuf,
+    /// The SDK, if it depends on one by path.
+    sdk: Option<PathBuf>,
 }
 
 impl Guest {
-    fn read(toolchain: &Toolchain, folder: &Path) -> Result<Guest, String> {
-        let mut cargo = toolchain.cargo();
+    fn read(folder: &Path) -> Result<Guest, String> {
+        let mut cargo = plain_cargo(folder);
         cargo.args(["metadata", "--no-deps", "--format-version", "1"]).stdin(Stdio::null());
         let program = cargo.get_program().to_string_lossy().into_owned();
         let output = cargo.output().map_err(|error| unstarted(&program, &error))?;
@@ -111,7 +113,10 @@ impl Guest {
         };
         let file = format!("{}.wasm", library.replace('-', "_"));
         let artifact = Path::new(directory).join(TARGET).join("guest").join(file);
-        Ok(Guest { name: name.to_string(), artifact })
+        let dependencies = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
+        let sdk = dependencies.iter().find(|dependency| dependency["name"] == "witgate-plugin-sdk");
+        let sdk = sdk.and_then(|sdk| sdk["path"].as_str()).map(PathBuf::from);
+        Ok(Guest { name: name.to_string(), artifact, sdk })
     }
 }
 
@@ -178,12 +183,14 @@ mod tests {
                 "packages": [
                     { "name": "other", "manifest_path": "/w/other/Cargo.toml", "targets": [] },
                     { "name": "my-p", "manifest_path": "/w/p/Cargo.toml",
-                      "targets": [{ "name": "my_p", "crate_types": types }] },
+                      "targets": [{ "name": "my_p", "crate_types": types }],
+                      "dependencies": [{ "name": "witgate-plugin-sdk", "path": "/w/plugin-sdk" }] },
                 ],
             })
         };
         let guest = Guest::of(&library(json!(["cdylib"])), Path::new("/w/p/Cargo.toml")).unwrap();
         assert_eq!(guest.name, "my-p");
+        assert_eq!(guest.sdk.as_deref(), Some(Path::new("/w/plugin-sdk")));
         assert_eq!(guest.artifact, Path::new("/t/wasm32-unknown-unknown/guest/my_p.wasm"));
         let refused =
             |metadata: &Value, manifest: &str| Guest::of(metadata, Path::new(manifest)).err().unwrap();

@@ -90,7 +90,9 @@ fn keys(schema: &Value) -> Vec<String> {
             line += &format!(", {default} by default");
         }
         if let Some(about) = property["description"].as_str() {
-            line += &format!(" ({})", about.lines().next().unwrap_or_default().trim_end_matches('.'));
+            let paragraph: Vec<_> =
+                about.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            line += &format!(" ({})", paragraph.join(" ").trim_end_matches('.'));
         }
         line
     };
@@ -250,7 +252,7 @@ mod tests {
             "type": "object",
             "required": ["header"],
             "properties": {
-                "header": { "type": "string", "description": "The header.\nMore of it." },
+                "header": { "type": "string", "description": "The\nheader.\n\nMore of it." },
                 "trust": { "type": "boolean", "default": false },
                 "by": { "enum": ["ip", "consumer"] },
                 "per": { "anyOf": [{ "$ref": "#/$defs/Duration" }, { "type": "null" }] },

@@ -64,3 +64,20 @@ fn is_sdk(folder: &Path) -> bool {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     manifest.lines().any(|line| line.trim() == "name = \"witgate-plugin-sdk\"")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_text_is_no_command_for_the_terminal() {
+        assert_eq!(printable("no `\u{1b}[2Jhook`\nat all\r"), "no `\u{fffd}[2Jhook`\nat all\u{fffd}");
+    }
+
+    #[test]
+    fn a_checkout_is_found_from_within() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert_eq!(checkout(&root.join("plugins/no/such")).as_deref(), Some(root));
+        assert!(is_sdk(&root.join("plugin-sdk")) && !is_sdk(root));
+    }
+}

@@ -25,16 +25,20 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The toolchain that a build in `folder` takes.
+    /// The toolchain that a build in `folder` takes; `sdk` is the SDK's folder, if that is known.
     ///
     /// # Errors
     /// What is missing, with the one command that installs it.
-    pub fn find(folder: &Path) -> Result<Toolchain, String> {
-        let settings = Settings::read(checkout(folder).map(|checkout| checkout.join(NOTE)).as_deref());
+    pub fn find(folder: &Path, sdk: Option<&Path>) -> Result<Toolchain, String> {
+        let checkout = checkout(sdk.unwrap_or(folder));
+        let settings = Settings::read(checkout.as_ref().map(|checkout| checkout.join(NOTE)).as_deref());
         let rustc = settings.get("WITGATE_WASM_RUSTC");
-        // Under `cargo run` and `cargo test` it is the cargo that runs them.
-        let cargo = settings.get("WITGATE_WASM_CARGO").or_else(|| env::var("CARGO").ok());
-        let mut flags = vec![format!("--remap-path-prefix={}=plugin", folder.display())];
+        // Where it was built is nobody's business. The last prefix that fits counts.
+        let mut flags = Vec::new();
+        if let Some(checkout) = checkout {
+            flags.push(format!("--remap-path-prefix={}=witgate", checkout.display()));
+        }
+        flags.push(format!("--remap-path-prefix={}=plugin", folder.display()));
         if let Some(cargo_home) = cargo_home() {
             flags.push(format!("--remap-path-prefix={}=cargo", cargo_home.display()));
         }
@@ -46,7 +50,7 @@ impl Toolchain {
             flags.extend(["-Clink-arg=--wasm-ld-path".into(), format!("-Clink-arg={wasm_ld}")]);
         }
         let toolchain = Toolchain {
-            cargo: cargo.unwrap_or_else(|| "cargo".into()),
+            cargo: settings.get("WITGATE_WASM_CARGO").unwrap_or_else(cargo_here),
             linker: settings.get("WITGATE_WASM_LINKER").unwrap_or_else(|| "wasm-component-ld".into()),
             rustc,
             flags,
@@ -67,7 +71,7 @@ impl Toolchain {
 
     /// A cargo in the crate's folder, whose configuration it thus reads.
     pub fn cargo(&self) -> Command {
-        let mut cargo = self.command(&self.cargo);
+        let mut cargo = command(&self.cargo, &self.folder);
         cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &self.linker);
         if let Some(rustc) = &self.rustc {
             cargo.env("RUSTC", rustc);
@@ -99,9 +103,8 @@ impl Toolchain {
 
     fn sysroot(&self) -> Result<String, String> {
         let rustc = self.rustc.clone().or_else(|| env::var("RUSTC").ok()).unwrap_or_else(|| "rustc".into());
-        let mut command = self.command(&rustc);
-        let output =
-            command.args(["--print", "sysroot"]).output().map_err(|error| unstarted(&rustc, &error))?;
+        let output = command(&rustc, &self.folder).args(["--print", "sysroot"]).output();
+        let output = output.map_err(|error| unstarted(&rustc, &error))?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).trim().into()),
             false => {
@@ -109,17 +112,29 @@ impl Toolchain {
             }
         }
     }
+}
 
-    /// In the crate's folder, and without what is meant for programs of this machine.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.folder);
-        for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"]
-        {
-            command.env_remove(name);
-        }
-        command
+/// A cargo in `folder` that can tell of crates there, whatever it can build.
+pub fn plain_cargo(folder: &Path) -> Command {
+    let set = env::var("WITGATE_WASM_CARGO").ok().filter(|set| !set.is_empty());
+    command(&set.unwrap_or_else(cargo_here), folder)
+}
+
+/// Under `cargo run` and `cargo test` it is the cargo that runs them.
+fn cargo_here() -> String {
+    env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// In the crate's folder, and without what is meant for programs of this machine.
+fn command(program: &str, folder: &Path) -> Command {
+    const DROPPED: [&str; 4] =
+        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"];
+    let mut command = Command::new(program);
+    command.current_dir(folder);
+    for name in DROPPED {
+        command.env_remove(name);
     }
+    command
 }
 
 /// Why a program of the toolchain did not start.

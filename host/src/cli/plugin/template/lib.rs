@@ -44,9 +44,10 @@ impl Policy for RequireHeader {
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
         if request.get(self.sent).is_none_or(str::is_empty) {
             let missing = format!("the header `{}` must be sent", self.header);
-            return Ok(Reply::problem(400, "A header is missing").detail(&missing).into());
+            let refusal = Reply::problem(400, "A header is missing");
+            return Ok(refusal.detail(&missing).into());
         }
-        let address = request.get(self.address).ok_or("the client has no address")?;
+        let address = request.get(self.address).ok_or("no address")?;
         Ok(Verdict::proceed().set(ADDRESS, address))
     }
 }
@@ -62,7 +63,8 @@ mod tests {
 
     #[test]
     fn the_header_is_required_and_the_upstream_hears_the_address() {
-        let policy = testing::policy::<RequireHeader>(json!({ "header": "x-tenant" })).expect("configured");
+        let config = json!({ "header": "x-tenant" });
+        let policy = testing::policy::<RequireHeader>(config).expect("configured");
         let sent = policy.request([("x-tenant", "blue"), ("client:ip", "192.0.2.7")]);
         assert_eq!(sent.written(ADDRESS), Some("192.0.2.7"));
         for request in [vec![], vec![("x-tenant", "")]] {
@@ -72,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_configuration_that_makes_no_sense_is_refused() {
-        for config in [json!({}), json!({ "header": "no header" }), json!({ "haeder": "x-tenant" })] {
-            assert!(testing::policy::<RequireHeader>(config).is_err());
+        for (key, value) in [("header", "a b"), ("haeder", "x-tenant")] {
+            assert!(testing::policy::<RequireHeader>(json!({ key: value })).is_err());
         }
     }
 }
