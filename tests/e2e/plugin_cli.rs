@@ -224,7 +224,7 @@ fn a_component_that_does_not_fit_says_why() {
                         (func (export "zero") (param i32 i32) (result i32) (i32.const 0))
                         (func (export "text") (result i32) (i32.const 0)))
                     (core instance $i (instantiate $m))
-                    (func $schema (result string) (canon lift (core func $i "text") (memory $i "memory")))
+                    (func $schema (result string) (canon lift (core func $i "text") (memory (core memory $i "memory"))))
                     (export "config-schema" (func $schema))
                     (export "configure" (func $schema))
                     (export "on-request" (func $schema)))"#,

@@ -41,10 +41,6 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
     if arguments.wit {
         return super::said(wit(&found), out);
     }
-    // What a policy logs while it is configured, its panics above all, is worth seeing.
-    if let Err(why) = crate::telemetry::trace::init(Default::default()) {
-        return super::said(Err(why), out);
-    }
     let survey = match Bench::open().and_then(|bench| bench.survey(&found, config)) {
         Ok(survey) => survey,
         Err(why) if arguments.json => {
@@ -83,6 +79,9 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// The world of a component with the packages that it names.
 fn wit(found: &Found) -> Result<String, String> {
+    if !wasmparser::Parser::is_component(&found.bytes) {
+        return Err(format!("plugin `{}` has no WIT to show: it is no component", found.name));
+    }
     let undecodable =
         |error: &dyn std::fmt::Display| format!("plugin `{}` has no WIT to show: {error}", found.name);
     let decoded = wit_component::decode(&found.bytes).map_err(|error| undecodable(&format!("{error:#}")))?;

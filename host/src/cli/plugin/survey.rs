@@ -14,6 +14,7 @@ use crate::plugin::policy::{Grants, SecretBytes, Services};
 use crate::plugin::{Plugin, Policy, Settings};
 use crate::state::{BucketLimits, Buckets, Limiters};
 use crate::telemetry::metric::Metrics;
+use crate::telemetry::trace::{self, Format};
 use crate::token::{Fetch, Fetching, Verifiers};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -81,6 +82,8 @@ impl Bench {
     /// # Errors
     /// What could not be opened, as a sentence.
     pub fn open() -> Result<Bench, String> {
+        // What a policy logs while it is configured, its panics above all, is worth seeing.
+        trace::init(Format::Text)?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
