@@ -17,6 +17,7 @@ mod http2;
 mod limits;
 mod misbehaving;
 mod paths;
+mod plugin_cli;
 mod policies;
 mod products;
 mod reload;
