@@ -4,8 +4,8 @@
 //! on, so headers can still be edited. Never holds more than the smallest limit of the policies
 //! that want the body.
 
-use super::request::{finish, lease, settle};
-use super::step::{BodyStep, Chain, StepPlan};
+use super::request::{finish, give_back, lease, lend, settle};
+use super::step::{BodyStep, Chain, Step, StepPlan};
 use super::subject::Subject;
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
@@ -78,7 +78,7 @@ async fn run(
                     Err(Uncollected::TooLarge) => return ControlFlow::Break(Stop::TooLarge { step: index }),
                     Err(Uncollected::Broken) => return ControlFlow::Break(Stop::Broken),
                 };
-                body = buffered(&step.plan, limit, pool, subject, index, direction, collected).await?;
+                body = buffered(step, limit, pool, subject, index, direction, collected).await?;
             }
             BodyStep::Filter => body = filtered(pool, subject, index, direction, body).await?,
         }
@@ -118,7 +118,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Uncollected> {
 }
 
 async fn buffered(
-    plan: &StepPlan,
+    step: &Step,
     limit: usize,
     pool: &Rc<Pool>,
     subject: &mut Subject,
@@ -127,21 +127,21 @@ async fn buffered(
     body: Bytes,
 ) -> ControlFlow<Stop, Body> {
     let started = Instant::now();
+    let plan = &step.plan;
+    let reads = match direction {
+        Direction::Request => plan.request.as_ref(),
+        Direction::Response => plan.response.as_ref(),
+    };
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
-            let mut facts = subject.facts.take_if(|_| pool.policy().wants_facts());
+            let mut facts = lend(step, subject, reads.is_some_and(|reads| reads.all_headers));
             let note = subject
                 .memory
                 .get_mut(index)
                 .map(|memory| std::mem::take(&mut memory.note))
                 .unwrap_or_default();
             let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
-            if let Some(memory) = subject.memory.get_mut(index) {
-                memory.note = note;
-            }
-            if let Some(facts) = facts {
-                subject.take_back(facts);
-            }
+            give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)
         }
         Err(failure) => Err(failure),

@@ -8,6 +8,7 @@ use super::step::{Chain, Step};
 use super::subject::Subject;
 use super::values::Values;
 use super::{Stop, edit};
+use crate::message::headers::text;
 use crate::plugin::plan::OnError;
 use crate::plugin::{Facts, Failure, Lease, Pool, Reply, Verdict};
 use crate::telemetry::metric::{Hook, Verdict as Outcome};
@@ -54,9 +55,12 @@ pub(super) async fn call(
                 .get_mut(index)
                 .map(|memory| std::mem::take(&mut memory.note))
                 .unwrap_or_default();
-            let Ok(values) = Values::read(&reads.list, subject, &note) else {
+            let legible =
+                !reads.all_headers || subject.headers_in_hand().values().all(|value| text(value).is_ok());
+            let (true, Ok(values)) = (legible, Values::read(&reads.list, subject, &note)) else {
                 // The guest was not called: the instance is as good as before.
                 let _ = leased.finish(Ok(()));
+                give_back(subject, index, note, facts);
                 return ControlFlow::Break(Stop::NotUtf8 { step: index });
             };
             let verdict = match moment {
@@ -66,12 +70,7 @@ pub(super) async fn call(
                 }
             };
             drop(values);
-            if let Some(memory) = subject.memory.get_mut(index) {
-                memory.note = note;
-            }
-            if let Some(facts) = facts {
-                subject.take_back(facts);
-            }
+            give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)
         }
         Err(failure) => Err(failure),
@@ -161,6 +160,16 @@ pub(super) fn lend(step: &Step, subject: &mut Subject, all_headers: bool) -> Opt
         facts.headers.clone_from(subject.headers_in_hand());
     }
     Some(facts)
+}
+
+/// After a call the exchange has its own again.
+pub(super) fn give_back(subject: &mut Subject, index: usize, note: Vec<u8>, facts: Option<Box<Facts>>) {
+    if let Some(memory) = subject.memory.get_mut(index) {
+        memory.note = note;
+    }
+    if let Some(facts) = facts {
+        subject.take_back(facts);
+    }
 }
 
 fn outcome(failure: &Failure) -> Outcome {

@@ -1,7 +1,7 @@
 //! The command line: a file per subcommand. Prints, and chooses the exit code.
 //!
 //! `main` calls it. Everything that a subcommand does is done by the rooms below; here it is only
-//! asked for and told.
+//! asked for and told. Never opens a socket, and never sees a request.
 
 pub mod check;
 mod compile_component;

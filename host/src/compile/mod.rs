@@ -2,7 +2,8 @@
 //!
 //! `server` calls it at start and at each reload, `cli` to check a configuration with its plugins.
 //! Runs off the workers' threads and may block: plugins are compiled and configured here. All
-//! mistakes of a configuration are reported together; whatever is wrong refuses the whole.
+//! mistakes of a configuration are reported together; whatever is wrong refuses the whole. Never
+//! changes what runs: its result is `server`'s to take up.
 
 mod consumers;
 mod grants;

@@ -264,7 +264,7 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
 }
 
 /// Writes down a request that the connection refused itself.
-pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Fault) {
+pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
     drop(Box::new(Record {
         inlet: inlet.clone(),
         peer: peer.clone(),
@@ -277,8 +277,8 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
         admitted: None,
         counted: None,
         upstream: None,
-        status: StatusCode::BAD_REQUEST,
-        reason: Reason::MalformedRequest,
+        status: fault.status(),
+        reason: fault.reason(),
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),

@@ -1,4 +1,4 @@
-//! Notices that files changed: the configuration, the plugin directory, certificates.
+//! Notices that files changed: the configuration, the plugin directory, certificates, keys.
 //!
 //! Looks at their metadata a few times a second instead of asking the kernel for events: that
 //! works on every file system, through every symbolic link that Kubernetes swaps, and misses
@@ -77,6 +77,8 @@ impl Gateway {
             (running.files.clone(), running.directory.clone())
         };
         files.extend(lock(&self.sockets).files());
+        files.extend(self.workshop.services.verifiers.files());
+        files.extend(self.cell.load().upstreams.iter().flat_map(|upstream| upstream.settings().tls.files()));
         Looks::at(files, directory.as_deref())
     }
 }

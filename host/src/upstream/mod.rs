@@ -1,4 +1,4 @@
-//! (room: upstream) The services behind the gateway: which endpoint, over which connection, how often.
+//! The services behind the gateway: which endpoint, over which connection, how often.
 //!
 //! Owns connections to upstreams and all that is known of their endpoints. `compile` makes an
 //! [`Upstream`], each worker a [`Pool`] of it, `exchange` and the plugins' HTTP client call
