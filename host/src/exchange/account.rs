@@ -142,10 +142,16 @@ impl Account {
     }
 
     /// Makes the answer, which carries the account to its end.
-    pub fn close(mut self, mut subject: Subject, outcome: Outcome) -> Response<Body> {
-        let head = subject.response.as_mut().map(|head| (head.status, head.headers.clone()));
-        let (status, headers) = head.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()));
+    pub fn close(mut self, mut subject: Box<Subject>, outcome: Outcome) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
+        let (status, headers) = match &mut subject.response {
+            // Log policies may still read what the client was told.
+            Some(head) if self.0.as_ref().is_some_and(|record| record.logs()) => {
+                (head.status, head.headers.clone())
+            }
+            Some(head) => (head.status, std::mem::take(&mut head.headers)),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()),
+        };
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let Some(mut record) = self.0.take() else { return response };
@@ -154,7 +160,7 @@ impl Account {
         record.reason = outcome.reason;
         record.answered = outcome.answered;
         if let Some(admitted) = &mut record.admitted {
-            admitted.subject = Some(Box::new(subject));
+            admitted.subject = Some(subject);
         }
         *response.body_mut() = match outcome.body {
             body if no_body => body,
@@ -169,6 +175,13 @@ impl Account {
 }
 
 impl Record {
+    /// Whether a policy is told how the exchange ended.
+    fn logs(&self) -> bool {
+        self.admitted
+            .as_ref()
+            .is_some_and(|admitted| admitted.view.snapshot.routes[admitted.route].chain.logs)
+    }
+
     /// Why the request's body was broken off, if it was.
     fn body_broken(&self) -> Option<Reason> {
         self.counted.as_ref()?.broken.get()
