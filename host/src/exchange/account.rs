@@ -38,8 +38,6 @@ struct Record {
     inlet: Rc<Inlet>,
     peer: Rc<Peer>,
     started: Instant,
-    /// Since the Unix epoch.
-    start: Duration,
     method: Method,
     /// As received, of a request that was not admitted.
     path: String,
@@ -75,7 +73,6 @@ impl Account {
             inlet: inlet.clone(),
             peer: peer.clone(),
             started: Instant::now(),
-            start: inlet.worker.clock.unix(),
             method: request.method().clone(),
             path: String::new(),
             id: None,
@@ -175,6 +172,12 @@ impl Account {
 }
 
 impl Record {
+    /// When an exchange that took `total` and ends now began, since the Unix epoch. Reckoned at the
+    /// end, and so only where it is told.
+    fn start(&self, total: Duration) -> Duration {
+        self.inlet.worker.clock.unix().saturating_sub(total)
+    }
+
     /// Whether a policy is told how the exchange ended.
     fn logs(&self) -> bool {
         self.admitted
@@ -222,7 +225,7 @@ impl Drop for Record {
             }
             if route.chain.logs {
                 subject.end = Some(End {
-                    start: self.start,
+                    start: self.start(total),
                     total,
                     upstream: self.upstream,
                     bytes_in,
@@ -248,7 +251,7 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
     };
     let subject = admitted.and_then(|(_, admitted)| admitted.subject.as_deref());
     access_log.write(&Entry {
-        time: record.start,
+        time: record.start(total),
         id: admitted
             .map_or(record.id.as_ref(), |(_, admitted)| Some(&admitted.id))
             .map_or("", RequestId::as_str),
@@ -282,7 +285,6 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault
         inlet: inlet.clone(),
         peer: peer.clone(),
         started: Instant::now(),
-        start: inlet.worker.clock.unix(),
         method: request.method.clone(),
         path: request.uri.path().to_string(),
         id: None,
