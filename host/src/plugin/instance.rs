@@ -10,7 +10,8 @@ use super::failure::Failure;
 use super::guest::Guest;
 use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
-use super::plan::Plan;
+use super::plan::{Ask, Plan};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Instance as Linked, Lift, ResourceAny, TypedFunc};
 use wasmtime::{Store, Trap};
@@ -134,6 +135,11 @@ impl Instance {
         let (answer,) = answer?;
         answer.map_err(error)?;
         Ok(plan.map(|plan| *plan).unwrap_or_default())
+    }
+
+    /// What `configure` asked for, however it ended.
+    pub(super) fn asks(&self) -> &BTreeSet<Ask> {
+        self.store.data().asks()
     }
 
     /// # Errors

@@ -1,4 +1,4 @@
-//! What a policy said in `configure` that it reads, writes and wants.
+//! What a policy said in `configure` that it reads, writes and wants, and what it asked the host for.
 //!
 //! Filled by the `plan` import, bounded here; `chain` turns the names into what a hook is handed.
 //! Never judges a name: a name that `chain` does not know refuses the configuration there.
@@ -31,6 +31,15 @@ pub enum OnError {
     Deny,
     /// Go on without the policy.
     Skip,
+}
+
+/// What a guest asked for in `configure` that must be granted, by the name that `allow` lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    Bucket(String),
+    File(String),
+    Secret(String),
+    Url(String),
 }
 
 /// The plan as the guest gave it.
