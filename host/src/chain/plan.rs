@@ -208,7 +208,7 @@ impl Writes {
                 }
                 name => match name.strip_suffix('*') {
                     Some(prefix) if !prefix.is_empty() && is_token(prefix) => {
-                        writes.prefixes.push(prefix.into())
+                        writes.prefixes.push(prefix.to_ascii_lowercase())
                     }
                     None if is_token(name) => {
                         writes.headers.insert(name.to_ascii_lowercase());
@@ -238,9 +238,10 @@ impl Writes {
             name => match (name.strip_prefix("context:"), name.strip_suffix('*')) {
                 (Some(context), _) => self.context(context),
                 (None, Some(prefix)) => {
+                    let prefix = prefix.to_ascii_lowercase();
                     self.prefixes.iter().any(|granted| prefix.starts_with(granted.as_str()))
                 }
-                (None, None) => self.header(name),
+                (None, None) => self.header(&name.to_ascii_lowercase()),
             },
         }
     }
@@ -337,6 +338,7 @@ mod tests {
             (&["x-user"], &["x-user"], true),
             (&["x-user"], &["x-*"], true),
             (&["x-user-*"], &["x-*"], true),
+            (&["X-User-*", "X-Id"], &["X-*"], true),
             (&["x-*"], &["x-user"], false),
             (&[":path"], &["x-*"], false),
             (&["context:a"], &["context:a"], true),

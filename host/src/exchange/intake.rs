@@ -34,7 +34,8 @@ use tokio::time::{Instant, Sleep};
 /// A request on its way to its chain.
 pub struct Intake {
     pub view: Rc<View>,
-    pub subject: Subject,
+    /// On the heap from the start: it is large, handed on often, and outlives the story.
+    pub subject: Box<Subject>,
     pub body: Body,
     /// Index into the snapshot's routes.
     pub route: usize,
@@ -100,7 +101,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let (body, counted) = count(incoming, inlet);
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
-    let subject = Subject {
+    let subject = Box::new(Subject {
         method: parts.method,
         routed: target.clone(),
         target,
@@ -123,7 +124,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         upstream: None,
         memory: memory(chain),
         end: None,
-    };
+    });
     let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
     Ok(Intake { subject, body, route, preflight, upgrade, expects, counted, view })
 }

@@ -68,7 +68,9 @@ impl connection::Service for Exchange {
         peer: &Rc<Peer>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + 'static + use<> {
-        run(self.0.clone(), peer.clone(), request)
+        // The story is some 4 KB: on the heap it is not moved about between hyper's futures, and a
+        // connection that is idle holds no room for it.
+        Box::pin(run(self.0.clone(), peer.clone(), request))
     }
 
     fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: connection::Fault) {
