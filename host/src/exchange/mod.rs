@@ -177,7 +177,8 @@ async fn send(
             let (mut parts, body) = response.into_parts();
             let protocol = receive_response(&mut parts.headers);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
+                let agreed = upgrade.zip(protocol).filter(|(upgrade, protocol)| upgrade.offers(protocol));
+                let Some((upgrade, protocol)) = agreed else {
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
