@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench wasm-target build clean-demo
+.PHONY: help run test fmt lint docs unit audit bench bench-peers wasm-target build clean-demo
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -71,6 +71,10 @@ audit: ## licences, sources and duplicates of all dependencies (cargo deny)
 bench: wasm-target ## micro-benchmarks: hook, chain, router, reload (criterion)
 	@tools/require.sh gcc
 	$(CARGO) bench --locked -p witgate --bench micro
+
+bench-peers: build ## CPU per request beside nginx, HAProxy, Envoy and Caddy (ARGS=--quick)
+	@benches/peers/install
+	benches/peers/run $(ARGS)
 
 wasm-target: ## install the Rust target that policies are compiled for
 	@tools/wasm-target.sh

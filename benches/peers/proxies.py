@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 NAMES = ["witgate", "nginx", "haproxy", "envoy", "caddy"]
@@ -237,6 +238,19 @@ def _envoy(binary, case, place):
         ]
         header = [{"header": {"key": "x-gateway", "value": "bench"}}]
         route = {"request_headers_to_add": header, "response_headers_to_add": header}
+    elif case.startswith("policies-"):
+        wasm = _envoy_filter(place)
+        if wasm is None:
+            return None
+        code = {"local": {"filename": wasm}}
+        filters = [
+            {"name": f"policy-{n}", "typed_config": typed("extensions.filters.http.wasm.v3.Wasm", config={
+                "name": f"policy-{n}", "root_id": f"policy-{n}",
+                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": str(n)},
+                # A sandbox for each, as the gateway's policies have.
+                "vm_config": {"vm_id": f"policy-{n}", "runtime": "envoy.wasm.runtime.v8", "code": code}})}
+            for n in range(int(case.split("-")[1]))
+        ]
     elif case != "plain":
         return None
     filters.append({"name": "envoy.filters.http.router",
@@ -259,6 +273,20 @@ def _envoy(binary, case, place):
     }
     path = place.write("envoy.json", json.dumps(config, indent=1))
     return [binary, "-c", path, "--concurrency", "1", "-l", "critical", "--disable-hot-restart"], {}
+
+
+def _envoy_filter(place):
+    """The proxy-wasm filter, built once; None where rustc has no Wasm target."""
+    wasm = place.file("filter.wasm")
+    if not os.path.exists(wasm):
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "filter.rs")
+        rustc = ["rustc", "--edition", "2024", "--target", "wasm32-unknown-unknown", "--crate-type", "cdylib",
+                 "-Copt-level=3", "-Cpanic=abort", "-Clto=fat", "-o", wasm, source]
+        built = subprocess.run(rustc, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if built.returncode != 0:
+            print("the filter for Envoy does not build:", built.stderr[:2000], file=sys.stderr)
+            return None
+    return wasm
 
 
 # --- Caddy

@@ -685,6 +685,35 @@ fn k_a_second_answer_is_nobodys() {
 }
 
 #[test]
+fn k_no_tunnel_carries_http_past_the_policies() {
+    // With h2c in a tunnel, every later request would reach the upstream unseen.
+    let origin = Origin::start(|seen| {
+        let protocol = seen.header("upgrade").unwrap_or("h2c");
+        let protocol = if seen.target.ends_with("other") { "other" } else { protocol };
+        Reply::Close(
+            format!("HTTP/1.1 101 Switch\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\n").into_bytes(),
+        )
+    });
+    let gateway = start(&origin);
+    let ask = |path: &str, version: &str, protocol: &str| {
+        gateway.connect().ask(format!(
+            "GET {path} HTTP/{version}\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+        ))
+    };
+    for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2"] {
+        ask("/echo", "1.1", protocol).expect(502);
+        assert_eq!(origin.only().header("upgrade"), None, "{protocol}");
+        origin.forget();
+    }
+    ask("/echo", "1.0", "websocket").expect(502);
+    assert_eq!(origin.only().header("upgrade"), None);
+    // What was not offered is not spoken.
+    ask("/echo/other", "1.1", "websocket").expect(502);
+    ask("/echo", "1.1", "WebSocket").expect(101);
+}
+
+#[test]
 fn k_interim_answers_without_end_are_bounded() {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
@@ -721,6 +750,7 @@ fn k_heads_of_upstreams_are_bounded_and_checked() {
         "HTTP/1.1 200 OK\r\nx: a\u{0}b\r\ncontent-length: 0\r\n\r\n".into(),
         "HTTP/1.1 200 OK\r\nx y: a\r\ncontent-length: 0\r\n\r\n".into(),
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok".into(),
         "HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n".into(),
         "HTTP/1.1 99 No\r\ncontent-length: 0\r\n\r\n".into(),
         "SSH-2.0-OpenSSH_9.2\r\n".into(),

@@ -168,6 +168,25 @@ fn o3_a_close_comes_between_two_frames() {
 }
 
 #[test]
+fn tunnels_count_among_the_connections() {
+    let origin = echoing();
+    let config = echo(&origin, json!([])).set("listeners.0.limits", json!({"connections": 3}));
+    let gateway = setup().start(&config.text());
+    let mut held: Vec<Connection> = (0..3).map(|_| gateway.connect()).collect();
+    for connection in &mut held {
+        assert_eq!(upgrade(connection, "/echo").status, 101);
+        connection.read_bytes(11);
+    }
+    assert!(gateway.connect().closes_within(Duration::from_secs(5)));
+    held.pop();
+    eventually("room again", || {
+        let mut connection = gateway.connect();
+        let _ = connection.try_send(Request::get("/echo").bytes());
+        connection.try_answer(false).is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+#[test]
 fn k6_the_first_frames_of_both_sides_arrive() {
     // The upstream's comes in one segment with its 101, the client's before it.
     let origin = Origin::start_early(|_| {

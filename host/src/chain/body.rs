@@ -126,7 +126,7 @@ async fn buffered(
     direction: Direction,
     body: Bytes,
 ) -> ControlFlow<Stop, Body> {
-    let started = Instant::now();
+    let mut started = Instant::now();
     let plan = &step.plan;
     let reads = match direction {
         Direction::Request => plan.request.as_ref(),
@@ -169,7 +169,7 @@ async fn buffered(
         Direction::Request => Hook::RequestBody,
         Direction::Response => Hook::ResponseBody,
     };
-    let reply: Option<Reply> = settle(judged, pool, subject, index, hook, started)?;
+    let reply: Option<Reply> = settle(judged, pool, subject, index, hook, &mut started)?;
     if let Some(reply) = reply {
         return ControlFlow::Break(Stop::Reply { step: index, reply });
     }
@@ -185,7 +185,7 @@ async fn filtered(
     direction: Direction,
     body: Body,
 ) -> ControlFlow<Stop, Body> {
-    let started = Instant::now();
+    let mut started = Instant::now();
     let opened = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let note = subject.memory.get(index).map(|memory| memory.note.clone()).unwrap_or_default();
@@ -197,7 +197,7 @@ async fn filtered(
         Err(failure) => Err(failure),
     };
     let judged = opened.map(|opened| (Outcome::Proceed, Some(opened)));
-    let Some((leased, filter)) = settle(judged, pool, subject, index, Hook::Chunk, started)? else {
+    let Some((leased, filter)) = settle(judged, pool, subject, index, Hook::Chunk, &mut started)? else {
         return ControlFlow::Continue(body);
     };
     subject.headers_in_hand().remove(CONTENT_LENGTH);

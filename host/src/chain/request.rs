@@ -26,9 +26,14 @@ pub async fn run(
     subject: &mut Subject,
     passed: &mut usize,
 ) -> ControlFlow<Stop> {
+    if chain.steps.is_empty() {
+        return ControlFlow::Continue(());
+    }
+    let mut started = Instant::now();
     for (index, step) in chain.steps.iter().enumerate() {
         if let Some(reads) = &step.plan.request
-            && let Some(reply) = call(step, &pools[step.slot], subject, index, Moment::Request, reads).await?
+            && let Some(reply) =
+                call(step, &pools[step.slot], subject, index, Moment::Request, reads, &mut started).await?
         {
             return ControlFlow::Break(Stop::Reply { step: index, reply });
         }
@@ -38,6 +43,9 @@ pub async fn run(
 }
 
 /// One header hook of one step, its edits applied; `Some` if the policy answers.
+///
+/// `started` is moved on to the hook's end, where the next one starts: a chain reads the clock
+/// once for each hook.
 pub(super) async fn call(
     step: &Step,
     pool: &Rc<Pool>,
@@ -45,8 +53,8 @@ pub(super) async fn call(
     index: usize,
     moment: Moment,
     reads: &Reads,
+    started: &mut Instant,
 ) -> ControlFlow<Stop, Option<Reply>> {
-    let started = Instant::now();
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let mut facts = lend(step, subject, reads.all_headers);
@@ -91,17 +99,20 @@ pub(super) async fn call(
     settle(judged, pool, subject, index, hook, started)
 }
 
-/// Counts how a hook went, and makes a failure what the policy's `on_error` says.
+/// Counts how a hook went, and makes a failure what the policy's `on_error` says. `started` is
+/// moved on to now.
 pub(super) fn settle<T>(
     judged: Result<(Outcome, Option<T>), Failure>,
     pool: &Pool,
     subject: &mut Subject,
     index: usize,
     hook: Hook,
-    started: Instant,
+    started: &mut Instant,
 ) -> ControlFlow<Stop, Option<T>> {
     let policy = pool.policy();
-    let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let now = Instant::now();
+    let nanos = u64::try_from(now.duration_since(*started).as_nanos()).unwrap_or(u64::MAX);
+    *started = now;
     let failure = match judged {
         Ok((outcome, answer)) => {
             policy.metrics.call(hook, outcome, nanos);

@@ -13,6 +13,7 @@ use crate::plugin::{Failure, Pool};
 use http::Response;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Runs the response hooks of the first `passed` steps, the last first.
 ///
@@ -24,6 +25,10 @@ pub async fn run(
     subject: &mut Subject,
     passed: &mut usize,
 ) -> ControlFlow<Stop> {
+    if *passed == 0 {
+        return ControlFlow::Continue(());
+    }
+    let mut started = Instant::now();
     while *passed > 0 {
         *passed -= 1;
         let (index, step) = (*passed, &chain.steps[*passed]);
@@ -32,7 +37,7 @@ pub async fn run(
         }
         if let Some(reads) = &step.plan.response
             && let Some(reply) =
-                call(step, &pools[step.slot], subject, index, Moment::Response, reads).await?
+                call(step, &pools[step.slot], subject, index, Moment::Response, reads, &mut started).await?
         {
             return ControlFlow::Break(Stop::Reply { step: index, reply });
         }

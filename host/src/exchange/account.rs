@@ -38,8 +38,6 @@ struct Record {
     inlet: Rc<Inlet>,
     peer: Rc<Peer>,
     started: Instant,
-    /// Since the Unix epoch.
-    start: Duration,
     method: Method,
     /// As received, of a request that was not admitted.
     path: String,
@@ -75,7 +73,6 @@ impl Account {
             inlet: inlet.clone(),
             peer: peer.clone(),
             started: Instant::now(),
-            start: inlet.worker.clock.unix(),
             method: request.method().clone(),
             path: String::new(),
             id: None,
@@ -142,10 +139,16 @@ impl Account {
     }
 
     /// Makes the answer, which carries the account to its end.
-    pub fn close(mut self, mut subject: Subject, outcome: Outcome) -> Response<Body> {
-        let head = subject.response.as_mut().map(|head| (head.status, head.headers.clone()));
-        let (status, headers) = head.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()));
+    pub fn close(mut self, mut subject: Box<Subject>, outcome: Outcome) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
+        let (status, headers) = match &mut subject.response {
+            // Log policies may still read what the client was told.
+            Some(head) if self.0.as_ref().is_some_and(|record| record.logs()) => {
+                (head.status, head.headers.clone())
+            }
+            Some(head) => (head.status, std::mem::take(&mut head.headers)),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()),
+        };
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let Some(mut record) = self.0.take() else { return response };
@@ -154,7 +157,7 @@ impl Account {
         record.reason = outcome.reason;
         record.answered = outcome.answered;
         if let Some(admitted) = &mut record.admitted {
-            admitted.subject = Some(Box::new(subject));
+            admitted.subject = Some(subject);
         }
         *response.body_mut() = match outcome.body {
             body if no_body => body,
@@ -169,6 +172,19 @@ impl Account {
 }
 
 impl Record {
+    /// When an exchange that took `total` and ends now began, since the Unix epoch. Reckoned at the
+    /// end, and so only where it is told.
+    fn start(&self, total: Duration) -> Duration {
+        self.inlet.worker.clock.unix().saturating_sub(total)
+    }
+
+    /// Whether a policy is told how the exchange ended.
+    fn logs(&self) -> bool {
+        self.admitted
+            .as_ref()
+            .is_some_and(|admitted| admitted.view.snapshot.routes[admitted.route].chain.logs)
+    }
+
     /// Why the request's body was broken off, if it was.
     fn body_broken(&self) -> Option<Reason> {
         self.counted.as_ref()?.broken.get()
@@ -209,7 +225,7 @@ impl Drop for Record {
             }
             if route.chain.logs {
                 subject.end = Some(End {
-                    start: self.start,
+                    start: self.start(total),
                     total,
                     upstream: self.upstream,
                     bytes_in,
@@ -235,7 +251,7 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
     };
     let subject = admitted.and_then(|(_, admitted)| admitted.subject.as_deref());
     access_log.write(&Entry {
-        time: record.start,
+        time: record.start(total),
         id: admitted
             .map_or(record.id.as_ref(), |(_, admitted)| Some(&admitted.id))
             .map_or("", RequestId::as_str),
@@ -269,7 +285,6 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault
         inlet: inlet.clone(),
         peer: peer.clone(),
         started: Instant::now(),
-        start: inlet.worker.clock.unix(),
         method: request.method.clone(),
         path: request.uri.path().to_string(),
         id: None,

@@ -9,7 +9,7 @@ use crate::chain::Subject;
 use crate::chain::request::memory;
 use crate::message::body::{Body, BodyError};
 use crate::message::forwarded::remove_claims;
-use crate::message::headers::receive_request;
+use crate::message::headers::{protocols, receive_request};
 use crate::message::path::{check_query, normalise};
 use crate::message::peer::Peer;
 use crate::message::problem::Dialect;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -34,7 +34,8 @@ use tokio::time::{Instant, Sleep};
 /// A request on its way to its chain.
 pub struct Intake {
     pub view: Rc<View>,
-    pub subject: Subject,
+    /// On the heap from the start: it is large, handed on often, and outlives the story.
+    pub subject: Box<Subject>,
     pub body: Body,
     /// Index into the snapshot's routes.
     pub route: usize,
@@ -52,6 +53,13 @@ pub struct Upgrade {
     pub client: OnUpgrade,
 }
 
+impl Upgrade {
+    /// Whether the client offered to speak this.
+    pub fn offers(&self, protocol: &HeaderValue) -> bool {
+        protocols(&self.protocol).any(|offered| offered.eq_ignore_ascii_case(protocol.as_bytes()))
+    }
+}
+
 /// Why a request was refused before it had a chain.
 pub struct Refused {
     pub reason: Reason,
@@ -65,7 +73,7 @@ pub struct Refused {
 pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> Result<Intake, Refused> {
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
-    let dialect = Dialect::of(&parts.headers);
+    let (dialect, version) = (Dialect::of(&parts.headers), parts.version);
     let refuse =
         |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
     let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
@@ -100,7 +108,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let (body, counted) = count(incoming, inlet);
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
-    let subject = Subject {
+    let subject = Box::new(Subject {
         method: parts.method,
         routed: target.clone(),
         target,
@@ -123,8 +131,10 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         upstream: None,
         memory: memory(chain),
         end: None,
-    };
-    let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
+    });
+    // HTTP/1.0 has no upgrades (RFC 9110 section 7.8).
+    let upgrade = received.upgrade.filter(|_| version == Version::HTTP_11);
+    let upgrade = upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
     Ok(Intake { subject, body, route, preflight, upgrade, expects, counted, view })
 }
 

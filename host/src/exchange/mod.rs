@@ -68,7 +68,9 @@ impl connection::Service for Exchange {
         peer: &Rc<Peer>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + 'static + use<> {
-        run(self.0.clone(), peer.clone(), request)
+        // The story is some 4 KB: on the heap it is not moved about between hyper's futures, and a
+        // connection that is idle holds no room for it.
+        Box::pin(run(self.0.clone(), peer.clone(), request))
     }
 
     fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: connection::Fault) {
@@ -175,7 +177,8 @@ async fn send(
             let (mut parts, body) = response.into_parts();
             let protocol = receive_response(&mut parts.headers);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
+                let agreed = upgrade.zip(protocol).filter(|(upgrade, protocol)| upgrade.offers(protocol));
+                let Some((upgrade, protocol)) = agreed else {
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));

@@ -8,6 +8,7 @@
 //! At the connection cap a further connection is accepted and closed: left in the queue, its
 //! client would hang until its own time-out, and a load balancer would believe that all is well.
 
+use super::slot::{Slot, Socket};
 use super::{Counters, Drain, Protocol, Settings, Streams, Tls};
 use crate::message::forwarded::{ForwardedCache, Scheme};
 use crate::message::peer::Peer;
@@ -118,6 +119,7 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
     let guard = listener.drain.guard();
     // Small answers must not wait for an acknowledgement; failure means that the peer is gone.
     let _ = stream.set_nodelay(true);
+    let stream = Socket::new(stream, slot);
     let streams = Rc::clone(streams);
     match &listener.tls {
         None => {
@@ -131,14 +133,14 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
             let protocol = if listener.settings.http2 { Protocol::ByPreface } else { Protocol::Http1 };
             spawn_local(async move {
                 streams.serve(stream, protocol, peer).await;
-                drop((slot, guard));
+                drop(guard);
             });
         }
         Some(tls) => {
             let (listener, tls) = (Rc::clone(listener), Arc::clone(tls));
             spawn_local(async move {
                 shake_hands(&listener, &tls, &streams, stream, address).await;
-                drop((slot, guard));
+                drop(guard);
             });
         }
     }
@@ -148,7 +150,7 @@ async fn shake_hands<S: Streams>(
     listener: &Listener,
     tls: &Tls,
     streams: &Rc<S>,
-    stream: TcpStream,
+    stream: Socket,
     address: SocketAddr,
 ) {
     let shaken = tokio::select! {
@@ -175,23 +177,6 @@ async fn shake_hands<S: Streams>(
         tls: Some(facts),
     });
     Rc::clone(streams).serve(stream, protocol, peer).await;
-}
-
-/// One of the connections that the cap allows.
-struct Slot(Arc<Counters>);
-
-impl Slot {
-    fn take(counters: &Arc<Counters>, limit: usize) -> Option<Slot> {
-        // Counted first, so that workers that accept at the same instant never exceed the cap.
-        let slot = Slot(Arc::clone(counters));
-        (counters.active.fetch_add(1, Ordering::Relaxed) < limit).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// How an accept loop goes on after errors.

@@ -14,6 +14,7 @@ mod bind;
 mod certificates;
 mod client_certificate;
 mod drain;
+mod slot;
 mod tls;
 
 pub use accept::{Listener, accept};
@@ -35,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub struct Settings {
     /// The listener's name in the configuration.
     pub name: Arc<str>,
-    /// Connections of all workers together; one more is closed at once. Default 20,000.
+    /// Connections of all workers together, tunnels too; one more is closed at once. Default 20,000.
     pub connections: usize,
     /// A TLS handshake, from accept to its end. Default 10 s.
     pub handshake: Duration,
@@ -88,7 +89,7 @@ impl Counters {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Connections open now.
+    /// Connections open now, those that became tunnels too.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }

@@ -7,6 +7,7 @@
 use super::Protocol;
 use super::certificates::{CertificateError, CertificateSettings, Certificates, load_chain, normalise};
 use super::client_certificate::describe;
+use super::slot::Socket;
 use crate::message::peer::PeerTls;
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
@@ -18,7 +19,6 @@ use rustls_pki_types::CertificateDer;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -104,8 +104,8 @@ impl Tls {
     /// Shakes hands. Dropping it closes the stream.
     pub(super) async fn accept(
         &self,
-        stream: TcpStream,
-    ) -> std::io::Result<(TlsStream<TcpStream>, Protocol, PeerTls)> {
+        stream: Socket,
+    ) -> std::io::Result<(TlsStream<Socket>, Protocol, PeerTls)> {
         let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
         let (_, connection) = stream.get_ref();
         let protocol =

@@ -106,12 +106,25 @@ pub fn repeated_singleton(headers: &HeaderMap) -> Option<HeaderName> {
     SINGLETONS.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()).cloned()
 }
 
-/// What `Upgrade` asks for, if `Connection` has the word `upgrade` too (RFC 9110, 7.8).
+/// What `Upgrade` asks for, if `Connection` has the word `upgrade` too (RFC 9110, 7.8). HTTP and
+/// TLS are not to be had: the requests in such a tunnel would pass every policy by.
 pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
+    let carries_http = |protocol: &[u8]| {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+        [&b"h2c"[..], b"h2", b"h3", b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    if protocols(protocol).any(carries_http) {
+        return None;
+    }
     connection_options(headers)
         .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
         .then(|| protocol.clone())
+}
+
+/// The protocols that an `Upgrade` lists.
+pub fn protocols(upgrade: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    upgrade.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Removes the fields that end at this hop, of which those in `hop` are there, and those that
@@ -320,6 +333,9 @@ mod tests {
         assert_eq!(received.upgrade, Some(HeaderValue::from_static("websocket")));
         assert_eq!(check(&[("upgrade", "websocket")], &[]).upgrade, None);
         assert_eq!(check(&[("connection", "upgrade")], &[]).upgrade, None);
+        for http in ["h2c", "H2C", "websocket, h2c", "TLS/1.0, HTTP/2.0", "http/1.1"] {
+            assert_eq!(check(&[("connection", "upgrade"), ("upgrade", http)], &[]).upgrade, None, "{http}");
+        }
         let mut response = headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("server", "x")]);
         assert_eq!(receive_response(&mut response), Some(HeaderValue::from_static("websocket")));
         assert_eq!(response, headers(&[("server", "x")]));

@@ -141,7 +141,11 @@ impl Policy {
     ///
     /// # Errors
     /// Why there is no instance to ask.
-    pub fn asks(plugin: &Plugin, settings: &Settings, services: &Arc<Services>) -> Result<BTreeSet<Ask>, String> {
+    pub fn asks(
+        plugin: &Plugin,
+        settings: &Settings,
+        services: &Arc<Services>,
+    ) -> Result<BTreeSet<Ask>, String> {
         let about = Arc::new(About { label: settings.label.clone(), grants: settings.grants.clone() });
         let guest = Guest::new(about, services.clone(), settings.memory_bytes);
         block_on(async {

@@ -99,11 +99,13 @@ impl Pool {
 /// What is not plainly chunked cannot be handed on, as the coding is not undone here.
 pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let has_length = lengths.next().is_some();
+    let length = lengths.next();
     let what = if lengths.next().is_some() {
         "more than one Content-Length"
+    } else if length.is_some_and(|length| !is_number(length)) {
+        "a Content-Length that is no number"
     } else if let Some(coding) = headers.get(TRANSFER_ENCODING) {
-        if has_length {
+        if length.is_some() {
             "both Content-Length and Transfer-Encoding"
         } else if !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
             || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some()
@@ -116,4 +118,9 @@ pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
         return Ok(());
     };
     Err(Failure::Protocol(what.into()))
+}
+
+/// hyper takes a list of equal numbers too, and would hand it on as it is.
+fn is_number(length: &HeaderValue) -> bool {
+    !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
 }
