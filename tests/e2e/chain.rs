@@ -147,6 +147,11 @@ fn a_value_that_is_not_utf8_never_reaches_a_policy() {
     // What nobody reads passes as it is.
     gateway.connect().ask(b"GET /echo HTTP/1.1\r\nHost: h\r\nx-b: \xff\r\n\r\n").expect(200);
 
+    // Whoever may list all headers reads them all.
+    let gateway = start(&origin, json!([probe(json!({"reads": ["headers:*"]}))]));
+    let answer = gateway.connect().ask(b"GET /echo HTTP/1.1\r\nHost: h\r\nx-b: \xff\r\n\r\n");
+    answer.expect_problem(400, "header_not_utf8");
+
     let gateway = start(&origin, json!([probe(json!({"response_reads": ["x-r"]}))]));
     assert_eq!(gateway.get("/echo").status, 502);
 }
@@ -201,6 +206,26 @@ fn headers_can_be_listed_when_that_was_planned() {
     } else {
         assert_eq!(answer.status, 503);
     }
+}
+
+#[test]
+fn a_body_hook_sees_no_headers_that_another_policy_asked_for() {
+    let origin = Origin::mirror();
+    let curious = probe(json!({"reads": ["headers:*"]}));
+    let modest = |reads: &[&str]| {
+        probe(json!({
+            "reads": reads, "request_body": "buffer", "body_limit": 1000,
+            "writes": ["x-headers"], "body": {"do": "headers"},
+        }))
+    };
+    let ask = |chain: Value| {
+        let gateway = start(&origin, chain);
+        gateway.send(Request::post("/echo", "hello").header("X-One", "1")).expect(200).json()
+    };
+    let seen = ask(json!([curious, modest(&[])]));
+    assert_eq!(seen["headers"]["x-headers"], json!([""]));
+    assert_eq!(seen["body"], "hello", "amending leaves the body");
+    assert_contains(&ask(json!([curious, modest(&["headers:*"])]))["headers"]["x-headers"], "x-one");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod fixture;
 mod admin;
 mod airline;
 mod bodies;
+mod cases;
 mod chain;
 mod drain;
 mod http2;

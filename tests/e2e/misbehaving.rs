@@ -238,8 +238,10 @@ fn a_loop_never_stalls_other_requests() {
         .api(json!({"name": "echo", "path": "/echo", "upstream": "up", "chain": [spins]}))
         .api(json!({"name": "calm", "path": "/calm", "upstream": "up"}));
     let gateway = setup_with_probe().start(&config.text());
+    // What a request takes on this machine at this time, without any loop.
+    let calm = p99(&gateway, Instant::now() + Duration::from_secs(1));
     let end = Instant::now() + Duration::from_secs(3);
-    let (mut waits, spun) = std::thread::scope(|scope| {
+    let (others, spun) = std::thread::scope(|scope| {
         let spinners: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
@@ -254,19 +256,24 @@ fn a_loop_never_stalls_other_requests() {
                 })
             })
             .collect();
-        let mut waits = Vec::new();
-        while Instant::now() < end {
-            let start = Instant::now();
-            gateway.get("/calm").expect(200);
-            waits.push(start.elapsed());
-        }
-        (waits, spinners.into_iter().map(|run| run.join().unwrap()).sum::<usize>())
+        let others = p99(&gateway, end);
+        (others, spinners.into_iter().map(|run| run.join().unwrap()).sum::<usize>())
     });
-    waits.sort_unstable();
-    let p99 = waits[waits.len() * 99 / 100];
     assert!(spun > 10, "only {spun} loops");
-    assert!(waits.len() > 50, "only {} other requests", waits.len());
-    assert!(p99 < Duration::from_millis(500), "p99 of the others: {p99:?}");
+    let bound = (calm * 10).max(Duration::from_millis(300));
+    assert!(others < bound, "p99 of the others: {others:?}, without a loop: {calm:?}");
+}
+
+/// Asks `/calm` until `end`, each time on a new connection, so that every worker gets its share.
+fn p99(gateway: &Gateway, end: Instant) -> Duration {
+    let mut waits = Vec::new();
+    while Instant::now() < end {
+        let start = Instant::now();
+        gateway.get("/calm").expect(200);
+        waits.push(start.elapsed());
+    }
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100]
 }
 
 #[test]

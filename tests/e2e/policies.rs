@@ -198,6 +198,20 @@ fn jwt_fetches_keys_and_follows_their_rotation() {
 }
 
 #[test]
+fn jwt_follows_the_file_of_its_keys() {
+    let origin = Origin::mirror();
+    let mut policy = jwt(json!({"jwks_file": "keys.json"}));
+    policy["config"].as_object_mut().unwrap().remove("jwks");
+    let config = echo(&origin, json!([policy])).text();
+    let gateway = setup().file("keys.json", tokens::jwks(&[&RSA])).start(&config);
+    bearer(&gateway, &RSA.sign(&claims("anna"))).expect(200);
+    bearer(&gateway, &EC.sign(&claims("anna"))).expect(401);
+    gateway.write_file("keys.json", tokens::jwks(&[&EC]));
+    eventually("the new keys", || bearer(&gateway, &EC.sign(&claims("anna"))).status == 200);
+    bearer(&gateway, &RSA.sign(&claims("anna"))).expect(401);
+}
+
+#[test]
 fn jwt_with_no_keys_at_hand_lets_nobody_in() {
     let origin = Origin::mirror();
     let keys = Origin::start(|_| Reply::status(500));

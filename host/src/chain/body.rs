@@ -212,18 +212,20 @@ type Sender = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 async fn pump(pool: Rc<Pool>, mut leased: Lease, filter: Filter, mut body: Body, send: Sender) {
     loop {
-        let (data, trailers) = match body.frame().await {
-            None => (Bytes::new(), None),
+        let (data, trailers, ended) = match body.frame().await {
+            None => (Bytes::new(), None, true),
             Some(Err(error)) => {
                 let _ = send.send(Err(error)).await;
                 return;
             }
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => (data, None),
-                Err(frame) => (Bytes::new(), Some(frame)),
+                // An HTTP/2 frame may be empty without being the last.
+                Ok(data) if data.is_empty() && !body.is_end_stream() => continue,
+                Ok(data) => (data, None, false),
+                Err(frame) => (Bytes::new(), Some(frame), true),
             },
         };
-        let last = trailers.is_some() || data.is_empty() || body.is_end_stream();
+        let last = ended || body.is_end_stream();
         let started = Instant::now();
         let verdict = leased.filter_chunk(filter, &data, last).await;
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -60,6 +60,11 @@ pub struct Reads {
 }
 
 impl Reads {
+    /// Whether, after the request was sent on, something of its fields is still read.
+    pub fn recalls(&self) -> bool {
+        self.list.iter().any(|read| matches!(read, Read::RequestHeader(_) | Read::Cookie(_)))
+    }
+
     /// # Errors
     /// The first name that cannot be read at this moment, and why.
     pub fn parse(names: &[String], moment: Moment) -> Result<Reads, String> {
@@ -279,6 +284,23 @@ mod tests {
         assert!(reads.all_headers);
         assert_eq!(reads.list.len(), 4);
         assert_eq!(reads.list[3], Read::Parameter("Id".into()));
+    }
+
+    #[test]
+    fn reads_of_the_requests_own_fields_are_known() {
+        for (name, recalls) in [
+            ("request-header:accept", true),
+            ("cookie:session", true),
+            ("accept", false),
+            (":path", false),
+            ("query:a", false),
+            ("headers:*", false),
+        ] {
+            for moment in [Moment::Response, Moment::Log] {
+                let reads = Reads::parse(&names(&[":method", name]), moment).unwrap();
+                assert_eq!(reads.recalls(), recalls, "{name} {moment:?}");
+            }
+        }
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Chain {
     pub request_bodies: bool,
     pub response_bodies: bool,
     pub logs: bool,
+    /// Whether any step reads the request's own fields after the request was sent on.
+    pub recalls: bool,
     /// Whether any step's imports need the exchange's facts.
     pub lends: bool,
 }
@@ -85,6 +87,7 @@ impl Chain {
             request_bodies: any(|plan| plan.request_body != BodyStep::Pass),
             response_bodies: any(|plan| plan.response_body != BodyStep::Pass),
             logs: any(|plan| plan.log.is_some()),
+            recalls: any(|plan| [&plan.response, &plan.log].into_iter().flatten().any(Reads::recalls)),
             lends: steps.iter().any(|step| step.policy.wants_facts()),
             steps: steps.into(),
         }

@@ -1,12 +1,12 @@
 //! Answers on their way out: counted while they are written, and those to refused requests.
 //!
-//! Called by `serve`. Never changes what a service answered.
+//! Called by `serve`. Never changes what a service answered, but for what HTTP itself rules out.
 
 use super::Fault;
 use super::sweep::{Ending, Link};
 use crate::message::body::{Body, BodyError};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
@@ -55,13 +55,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What hyper is to send. On a connection that leaves, hyper says so itself, unless it has
-    /// not been told yet.
+    /// What hyper is to send to a request of this version; `to_head`: of the method HEAD. On a
+    /// connection that leaves, hyper says so itself, unless it has not been told yet.
     pub(super) fn response(
         mut response: Response<Body>,
         version: Version,
+        to_head: bool,
         in_flight: InFlight,
     ) -> Response<Answer> {
+        if version == Version::HTTP_2 {
+            remove_forbidden_body(&mut response, to_head);
+        }
         if in_flight.link.leaves()
             && version != Version::HTTP_2
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -72,6 +76,19 @@ impl Answer {
         in_flight.ended.set(response.body().is_end_stream());
         response.map(|body| Answer { body, in_flight })
     }
+}
+
+/// hyper sends what it is given on HTTP/2, where some answers may have no content (RFC 9110 section
+/// 6.4.1); on HTTP/1 it looks after that itself.
+fn remove_forbidden_body(response: &mut Response<Body>, to_head: bool) {
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !(to_head || bodiless) || response.body().is_end_stream() {
+        return;
+    }
+    if to_head && let Some(length @ 1..) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    *response.body_mut() = Body::Empty;
 }
 
 impl http_body::Body for Answer {

@@ -3,6 +3,7 @@
 //! The first stage of `run`. What is refused here has met no policy and no upstream. Never waits.
 
 use super::Inlet;
+use super::expectation;
 use super::view::View;
 use crate::chain::Subject;
 use crate::chain::request::memory;
@@ -40,6 +41,8 @@ pub struct Intake {
     /// Set for an OPTIONS request that only a policy can answer: the methods that are allowed.
     pub preflight: Option<HeaderValue>,
     pub upgrade: Option<Upgrade>,
+    /// The client waits to be asked for the body.
+    pub expects: bool,
     pub counted: Rc<Counted>,
 }
 
@@ -81,6 +84,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         remove_claims(&mut parts.headers);
     }
     // hyper asks the client for the body when somebody reads it.
+    let expects = expectation::is_stated(parts.version, &parts.headers);
     parts.headers.remove(EXPECT);
     let found = view.snapshot.router.find(ListenerId(inlet.listener), host, &parts.method, target.path());
     let (found, preflight) = match found {
@@ -121,7 +125,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         end: None,
     };
     let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
-    Ok(Intake { subject, body, route, preflight, upgrade, counted, view })
+    Ok(Intake { subject, body, route, preflight, upgrade, expects, counted, view })
 }
 
 /// The one normal form of the request's path, with its query.

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch as tokio_watch;
 use watch::Looks;
 use workers::Workers;
@@ -109,6 +109,7 @@ impl Gateway {
     /// What is wrong, rendered for people.
     pub async fn start(origin: Origin) -> Result<Arc<Gateway>, String> {
         let control = tokio::runtime::Handle::current();
+        let since = SystemTime::now();
         let (config, base, files, report, known) = match &origin {
             Origin::File(path) => {
                 // Read for what it names, then looked at, then read for good: whatever changes
@@ -169,7 +170,7 @@ impl Gateway {
             ready.push(("admin".into(), gateway.open_admin(admin).await?));
         }
         gateway.workshop.metrics.reload_succeeded(1);
-        gateway.keep_house(known);
+        gateway.keep_house(known, since);
         announce(&ready);
         Ok(gateway)
     }
@@ -187,7 +188,7 @@ impl Gateway {
     }
 
     /// Sweeps state and follows files for as long as the gateway lives.
-    fn keep_house(self: &Arc<Self>, known: Looks) {
+    fn keep_house(self: &Arc<Self>, known: Looks, since: SystemTime) {
         let services = self.workshop.services.clone();
         self.control.spawn(async move {
             let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -199,7 +200,7 @@ impl Gateway {
             }
         });
         if matches!(self.origin, Origin::File(_)) {
-            self.control.spawn(watch::follow(Arc::downgrade(self), known));
+            self.control.spawn(watch::follow(Arc::downgrade(self), known, since));
         }
     }
 

@@ -49,9 +49,14 @@ impl Looks {
 }
 
 /// Reloads whenever something changed from how it stood at `known`, until the gateway is gone.
-pub async fn follow(gateway: Weak<Gateway>, mut known: Looks) {
+/// `since`: when the gateway began to read what it started with.
+pub async fn follow(gateway: Weak<Gateway>, mut known: Looks, since: SystemTime) {
     let mut interval = tokio::time::interval(PERIOD);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Files that only what was compiled can name, such as key sets.
+    if let Some(gateway) = gateway.upgrade() {
+        known.adopt(gateway.looks(), since);
+    }
     let mut last = known.clone();
     loop {
         interval.tick().await;

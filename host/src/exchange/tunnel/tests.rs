@@ -1,3 +1,5 @@
+//! Tunnels between two ends in memory: bytes, ends, and goodbyes between frames.
+
 use super::*;
 use crate::listener::DrainControl;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
