@@ -203,18 +203,23 @@ impl Writes {
                 name if name.starts_with("context:") && name.len() > 8 => {
                     writes.context.insert(name[8..].to_string());
                 }
-                name if is_framing(name) => {
-                    return Err(format!("`{name}` frames the message and cannot be written by a policy"));
+                name => {
+                    let header = name.to_ascii_lowercase();
+                    match header.strip_suffix('*') {
+                        _ if is_framing(&header) => {
+                            return Err(format!(
+                                "`{name}` frames the message and cannot be written by a policy"
+                            ));
+                        }
+                        Some(prefix) if !prefix.is_empty() && is_token(prefix) => {
+                            writes.prefixes.push(prefix.to_string());
+                        }
+                        None if is_token(&header) => {
+                            writes.headers.insert(header);
+                        }
+                        _ => return Err(format!("`{name}` is nothing that can be written")),
+                    }
                 }
-                name => match name.strip_suffix('*') {
-                    Some(prefix) if !prefix.is_empty() && is_token(prefix) => {
-                        writes.prefixes.push(prefix.to_ascii_lowercase())
-                    }
-                    None if is_token(name) => {
-                        writes.headers.insert(name.to_ascii_lowercase());
-                    }
-                    _ => return Err(format!("`{name}` is nothing that can be written")),
-                },
             }
         }
         Ok(writes)
@@ -235,14 +240,16 @@ impl Writes {
             ":status" => self.status,
             "upstream:name" => self.upstream,
             "consumer:name" => self.consumer,
-            name => match (name.strip_prefix("context:"), name.strip_suffix('*')) {
-                (Some(context), _) => self.context(context),
-                (None, Some(prefix)) => {
-                    let prefix = prefix.to_ascii_lowercase();
-                    self.prefixes.iter().any(|granted| prefix.starts_with(granted.as_str()))
+            name => {
+                let header = name.to_ascii_lowercase();
+                match (name.strip_prefix("context:"), header.strip_suffix('*')) {
+                    (Some(context), _) => self.context(context),
+                    (None, Some(prefix)) => {
+                        self.prefixes.iter().any(|granted| prefix.starts_with(granted.as_str()))
+                    }
+                    (None, None) => self.header(&header),
                 }
-                (None, None) => self.header(&name.to_ascii_lowercase()),
-            },
+            }
         }
     }
 
@@ -338,7 +345,7 @@ mod tests {
             (&["x-user"], &["x-user"], true),
             (&["x-user"], &["x-*"], true),
             (&["x-user-*"], &["x-*"], true),
-            (&["X-User-*", "X-Id"], &["X-*"], true),
+            (&["X-User", "X-Role-*"], &["x-user", "X-*"], true),
             (&["x-*"], &["x-user"], false),
             (&[":path"], &["x-*"], false),
             (&["context:a"], &["context:a"], true),
