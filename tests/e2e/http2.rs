@@ -38,7 +38,7 @@ fn many_streams_share_a_connection() {
 }
 
 #[test]
-fn cookies_in_crumbs_are_one_to_a_policy() {
+fn cookies_in_crumbs_are_one_to_policy_and_upstream() {
     // RFC 9113, 8.2.3.
     let origin = Origin::mirror();
     let see = probe(json!({
@@ -51,6 +51,8 @@ fn cookies_in_crumbs_are_one_to_a_policy() {
     frames::until(&mut connection, |frame| frame.kind == frames::HEADERS && frame.stream == 1).unwrap();
     let seen = origin.only();
     assert_eq!((seen.header("x-seen-0"), seen.header("x-seen-1")), (Some("a=1; b=2"), Some("2")));
+    // And to an HTTP/1 upstream, which may read only the first line.
+    assert_eq!(seen.header("cookie"), Some("a=1; b=2"));
 }
 
 /// Sends one HEADERS frame and says whether anything reached the upstream.

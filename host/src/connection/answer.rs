@@ -5,8 +5,10 @@
 use super::Fault;
 use super::sweep::{Ending, Link};
 use crate::message::body::{Body, BodyError};
+use crate::message::problem::{Dialect, Problem};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
@@ -22,13 +24,15 @@ pub(super) struct InFlight {
     handed: Cell<bool>,
     /// Nothing is left to hand over.
     ended: Cell<bool>,
+    /// A moment of `Link::now`.
+    begun: u32,
 }
 
 impl InFlight {
     /// Returns what `sight` saw of the head as well.
     pub(super) fn begin(link: &Rc<Link>) -> (InFlight, u8) {
-        let seen = link.pulse.begin();
-        (InFlight { link: Rc::clone(link), handed: Cell::new(false), ended: Cell::new(false) }, seen)
+        let (seen, begun) = (link.pulse.begin(), link.now());
+        (InFlight { link: Rc::clone(link), handed: Cell::new(false), ended: Cell::new(false), begun }, seen)
     }
 
     fn set_handed(&self, handed: bool) {
@@ -43,7 +47,8 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_handed(false);
         self.link.pulse.end();
-        self.link.settle(if self.ended.get() { Ending::Whole } else { Ending::Abandoned });
+        let ending = if self.ended.get() { Ending::Whole } else { Ending::Abandoned };
+        self.link.settle(ending, self.begun);
     }
 }
 
@@ -119,23 +124,13 @@ impl http_body::Body for Answer {
     }
 }
 
-/// A problem document (RFC 9457). HTTP/1 closes: where one request ends and the next begins may
+/// Tells the client what is wrong. HTTP/1 closes: where one request ends and the next begins may
 /// be in doubt.
-pub(super) fn refusal(fault: Fault, version: Version) -> Response<Body> {
-    let (status, reason) = (fault.status(), fault.reason());
-    let text = format!(
-        r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}","reason":"{}"}}"#,
-        reason.title(),
-        status.as_u16(),
-        fault.detail(),
-        reason.label(),
-    );
-    let mut response = Response::new(Body::full(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if version != Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+pub(super) fn refusal(fault: Fault, request: &Parts) -> Response<Body> {
+    let problem = Problem::new(fault.reason()).status(fault.status()).detail(fault.detail());
+    let mut response = problem.into_response(Dialect::of(&request.headers));
+    if request.version != Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -147,13 +142,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_a_problem_document() {
-        let response = refusal(Fault::TransferCoding, Version::HTTP_11);
+        let request = |version| http::Request::builder().version(version).body(()).unwrap().into_parts().0;
+        let response = refusal(Fault::TransferCoding, &request(Version::HTTP_11));
         assert_eq!(response.status(), 501);
         assert_eq!(response.headers()["connection"], "close");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["status"], 501);
-        assert_eq!(problem["reason"], "malformed_request");
-        assert!(!refusal(Fault::HostMissing, Version::HTTP_2).headers().contains_key("connection"));
+        assert_eq!(problem["type"], "urn:witgate:problem:malformed_request");
+        assert_eq!(problem["detail"], Fault::TransferCoding.detail());
+        let response = refusal(Fault::HostMissing, &request(Version::HTTP_2));
+        assert!(!response.headers().contains_key("connection"));
+        let mut grpc = request(Version::HTTP_2);
+        grpc.headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        let response = refusal(Fault::HostMissing, &grpc);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &HeaderValue::from_static("13"))
+        );
     }
 }

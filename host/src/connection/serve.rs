@@ -112,7 +112,7 @@ impl<S: Service> Connections<S> {
                 self.service.refused(peer, &parts, fault);
                 // What follows may not be what it seems; take it in and throw it away.
                 link.unread.set(true);
-                Err(refusal(fault, parts.version))
+                Err(refusal(fault, &parts))
             }
         };
         async move {

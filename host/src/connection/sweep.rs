@@ -29,11 +29,14 @@ const TICK_MAX: Duration = Duration::from_millis(500);
 /// How long a drain waits for the first request of a connection that is open already: it may be
 /// on its way, and its client has no answer that says `Connection: close` to go by.
 const FRESH: Duration = Duration::from_millis(500);
-/// Streams that an HTTP/2 client may reset before they are answered, beyond those it lets end and
-/// `RESETS_PER_SECOND`. A browser that looks something up at every key resets a few a second; a
+/// Streams that an HTTP/2 client may reset soon after it opened them, beyond those it lets go on
+/// and `RESETS_PER_SECOND`. A browser that looks something up at every key resets a few a second; a
 /// client that asks only to cancel has the upstreams work for nobody (CVE-2023-44487).
 const RESETS: u32 = 200;
 const RESETS_PER_SECOND: u32 = 5;
+/// A reset later than this is not soon: the client waited and gave up, as it does by the hundred
+/// where an upstream is slow, and `Limits::http2_streams` bounds how many can wait.
+const SOON: Duration = Duration::from_secs(1);
 /// What is left is kept in thousandths, as a tick gives less than one.
 const RESET: u32 = 1000;
 /// How long a connection without requests may take to say goodbye: an HTTP/2 client has to
@@ -86,6 +89,10 @@ pub(super) struct Link {
     pub(super) pieces: Cell<u32>,
     /// Resets that are left, in thousandths.
     resets: Cell<u32>,
+    /// Ticks so far.
+    now: Cell<u32>,
+    /// `SOON` in ticks.
+    soon: u32,
     last: Cell<(Phase, u32)>,
 }
 
@@ -113,10 +120,18 @@ impl Link {
         }
     }
 
-    /// An exchange is over: its answer handed over whole, or not wanted any more.
-    pub(super) fn settle(&self, ending: Ending) {
+    /// A moment for `settle`.
+    pub(super) fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    /// An exchange that began at `begun` is over: its answer handed over whole, or not wanted any
+    /// more.
+    pub(super) fn settle(&self, ending: Ending, begun: u32) {
+        let waited = self.now.get().wrapping_sub(begun) > self.soon;
         match (ending, self.resets.get().checked_sub(RESET)) {
             (Ending::Whole, _) => self.grant(RESET),
+            (Ending::Abandoned, _) if waited => {}
             (Ending::Abandoned, Some(left)) => self.resets.set(left),
             (Ending::Abandoned, None) => {
                 self.pulse.set_calm();
@@ -153,6 +168,7 @@ impl Link {
 
     /// One tick has passed.
     fn tick(&self, ticks: Ticks) {
+        self.now.set(self.now.get().wrapping_add(1));
         self.grant(ticks.resets);
         let phase = self.phase();
         let (last, count) = self.last.get();
@@ -185,6 +201,7 @@ struct Ticks {
     goodbye: u32,
     /// Resets that a tick gives back, in thousandths.
     resets: u32,
+    soon: u32,
 }
 
 impl Ticks {
@@ -200,6 +217,7 @@ impl Ticks {
             fresh: count(FRESH),
             goodbye: count(GOODBYE),
             resets: u32::try_from(length.as_millis()).unwrap_or(0) * RESETS_PER_SECOND,
+            soon: count(SOON),
         }
     }
 }
@@ -237,6 +255,8 @@ impl Sweep {
             handed: Cell::new(0),
             pieces: Cell::new(0),
             resets: Cell::new(RESETS * RESET),
+            now: Cell::new(0),
+            soon: self.ticks.soon,
             last: Cell::new((Phase::Busy, 0)),
         });
         let mut links = self.links.borrow_mut();
@@ -372,27 +392,34 @@ mod tests {
     #[test]
     fn a_client_that_only_resets_is_cut() {
         let sweep = sweep();
-        let (link, pulse) = (sweep.join().link.clone(), |link: &Link| link.pulse.is_calm());
-        for _ in 0..RESETS {
-            link.settle(Ending::Abandoned);
-        }
-        assert_eq!((link.order(), pulse(&link)), (Order::Serve, false));
-        link.settle(Ending::Abandoned);
-        assert_eq!((link.order(), pulse(&link)), (Order::Cut, true));
-
-        // One that lets as many end, or takes its time, is not.
         let link = sweep.join().link.clone();
+        let abandon = || link.settle(Ending::Abandoned, link.now());
+        (0..RESETS).for_each(|_| abandon());
+        assert_eq!((link.order(), link.pulse.is_calm()), (Order::Serve, false));
+        abandon();
+        assert_eq!((link.order(), link.pulse.is_calm()), (Order::Cut, true));
+    }
+
+    #[test]
+    fn a_client_that_resets_some_is_not_cut() {
+        let sweep = sweep();
+        let link = sweep.join().link.clone();
+        let abandon = || link.settle(Ending::Abandoned, link.now());
+        // As many as it lets end.
         for _ in 0..10 * RESETS {
-            link.settle(Ending::Abandoned);
-            link.settle(Ending::Whole);
+            abandon();
+            link.settle(Ending::Whole, link.now());
         }
-        for _ in 0..RESETS {
-            link.settle(Ending::Abandoned);
-        }
+        (0..RESETS).for_each(|_| abandon());
+        // A few a second.
         for _ in 0..1000 {
             link.tick(Ticks { idle: u32::MAX, ..sweep.ticks });
-            link.settle(Ending::Abandoned);
+            abandon();
         }
+        // Those it has waited for.
+        let begun = link.now();
+        (0..=sweep.ticks.soon).for_each(|_| link.tick(Ticks { idle: u32::MAX, ..sweep.ticks }));
+        (0..10 * RESETS).for_each(|_| link.settle(Ending::Abandoned, begun));
         assert_eq!(link.order(), Order::Serve);
     }
 

@@ -64,14 +64,15 @@ pub struct Received {
 
 /// Makes a request's fields fit for policies and upstreams: fields that end here are removed
 /// (RFC 9110, 7.6.1; `te: trailers` stays), so are names with an underscore, which CGI-like
-/// upstreams cannot tell from their twins with a hyphen. Fails with the name of a singleton that
+/// upstreams cannot tell from their twins with a hyphen; crumbs of a cookie are joined. Fails with the name of a singleton that
 /// is repeated; the fields are then as they were.
 pub fn receive_request(headers: &mut HeaderMap) -> Result<Received, HeaderName> {
     // Fewer names than lines only if some name is repeated.
-    if headers.len() != headers.keys_len()
-        && let Some(name) = repeated_singleton(headers)
-    {
-        return Err(name);
+    if headers.len() != headers.keys_len() {
+        if let Some(name) = repeated_singleton(headers) {
+            return Err(name);
+        }
+        join_cookies(headers);
     }
     let mut received = Received::default();
     let (mut hop, mut underscored) = (0, false);
@@ -104,6 +105,17 @@ pub fn receive_response(headers: &mut HeaderMap) -> Option<HeaderValue> {
 /// The first singleton that came more than once.
 pub fn repeated_singleton(headers: &HeaderMap) -> Option<HeaderName> {
     SINGLETONS.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()).cloned()
+}
+
+/// Crumbs of a cookie become one line (RFC 9113, 8.2.3): an HTTP/1 upstream may read only the first.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// What `Upgrade` asks for, if `Connection` has the word `upgrade` too (RFC 9110, 7.8). HTTP and
@@ -324,6 +336,15 @@ mod tests {
                 ("content-length", "5"),
             ],
         );
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_joined() {
+        check(
+            &[("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2; c=3"), ("accept", "y")],
+            &[("accept", "x"), ("accept", "y"), ("cookie", "a=1; b=2; c=3")],
+        );
+        check(&[("cookie", "a=1")], &[("cookie", "a=1")]);
     }
 
     #[test]

@@ -52,6 +52,8 @@ impl Dialect {
 #[derive(Clone, Debug)]
 pub struct Problem<'a> {
     pub reason: Reason,
+    /// In place of the reason's own.
+    pub status: Option<StatusCode>,
     /// Shown to the client, so it may name only what the client sent or may know.
     pub detail: Option<Cow<'a, str>>,
     pub request_id: Option<&'a str>,
@@ -63,7 +65,13 @@ pub struct Problem<'a> {
 
 impl<'a> Problem<'a> {
     pub fn new(reason: Reason) -> Problem<'a> {
-        Problem { reason, detail: None, request_id: None, allow: None, retry_after: None }
+        Problem { reason, status: None, detail: None, request_id: None, allow: None, retry_after: None }
+    }
+
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Problem<'a> {
+        self.status = Some(status);
+        self
     }
 
     #[must_use]
@@ -95,7 +103,7 @@ impl<'a> Problem<'a> {
             Dialect::Http => self.document(),
             Dialect::Grpc | Dialect::GrpcWeb => {
                 let message = self.detail.as_deref().unwrap_or(self.reason.title());
-                trailers_only(dialect, grpc_status(self.reason.status()), message)
+                trailers_only(dialect, grpc_status(self.status.unwrap_or(self.reason.status())), message)
             }
         };
         let headers = response.headers_mut();
@@ -120,7 +128,7 @@ impl<'a> Problem<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             request_id: Option<&'d str>,
         }
-        let status = self.reason.status();
+        let status = self.status.unwrap_or(self.reason.status());
         let document = Document {
             r#type: Label(self.reason),
             title: self.reason.title(),
