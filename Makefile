@@ -9,6 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
+.NOTPARALLEL:
 .PHONY: help run test fmt lint docs unit audit bench wasm-target build clean-demo
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.

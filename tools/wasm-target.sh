@@ -64,7 +64,8 @@ if ! has_target "$sysroot"; then
     trap 'rm -rf "$work"' EXIT
     cp -r "$tools/wasm-sysroot/." "$work"
     env -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER -u RUSTC_WORKSPACE_WRAPPER \
-        PATH="$usr/bin:$PATH" RUSTC="$rustc" RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes \
+        PATH="$usr/bin:$PATH" RUSTC="$rustc" RUSTC_BOOTSTRAP=1 \
+        RUSTFLAGS="-Cembed-bitcode=yes --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
         CARGO_TARGET_DIR="$work/target" \
         "$cargo" build --manifest-path "$work/Cargo.toml" --release \
         -Z build-std=std,panic_abort --target "$target"

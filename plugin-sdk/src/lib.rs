@@ -37,7 +37,7 @@
 //! wasm32-unknown-unknown` and `wasm-component-ld` as the linker.
 //!
 //! What is where: [`Policy`] the hooks, [`Plan`] what a policy wants, [`Request`] and [`Response`]
-//! what it sees, [`Verdict`] and [`Reply`] what it answers; [`env`], [`log`], [`metrics`],
+//! what it sees, [`Verdict`] and [`Reply`] what it answers; [`mod@env`], [`log`], [`metrics`],
 //! [`state`], [`limit`], [`token`], [`consumers`], [`crypto`], [`http`] what the host offers;
 //! [`setting`], [`template`] and [`uri`] what configurations and addresses are made of; `testing` a
 //! host to run unit tests against.

@@ -124,16 +124,17 @@ impl Plan {
 
     /// Tells the host. Each list is said in one call, so that its order is the order of the values.
     pub(crate) fn announce(&self) {
-        let lists: [(&[String], fn(&[String])); 4] = [
-            (&self.request, host::plan::request_reads),
-            (&self.response, host::plan::response_reads),
-            (&self.log, host::plan::log_reads),
-            (&self.writes, host::plan::writes),
-        ];
-        for (names, tell) in lists {
-            if !names.is_empty() {
-                tell(names);
-            }
+        if !self.request.is_empty() {
+            host::plan::request_reads(&self.request);
+        }
+        if !self.response.is_empty() {
+            host::plan::response_reads(&self.response);
+        }
+        if !self.log.is_empty() {
+            host::plan::log_reads(&self.log);
+        }
+        if !self.writes.is_empty() {
+            host::plan::writes(&self.writes);
         }
         if let Some((mode, bytes_max)) = self.request_body {
             host::plan::request_body(mode, bytes_max);

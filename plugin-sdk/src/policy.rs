@@ -13,9 +13,9 @@ use crate::{Body, BodyVerdict, ChunkVerdict, Direction, Entry, Plan, Request, Re
 /// the operator's `on_error` (503, unless told to skip). To refuse a request is to answer with a
 /// [`Reply`](crate::Reply). A panic costs the instance; its text is logged.
 pub trait Policy: Sized + 'static {
-    /// The configuration. Its schema is shown by editors and checked before [`configure`]
-    /// (Policy::configure): derive `Deserialize` and `JsonSchema`, write doc comments, and put
-    /// `#[serde(deny_unknown_fields)]` so that a misspelt key is refused.
+    /// The configuration. Its schema is shown by editors and checked before
+    /// [`configure`](Policy::configure): derive `Deserialize` and `JsonSchema`, write doc comments,
+    /// and put `#[serde(deny_unknown_fields)]` so that a misspelt key is refused.
     type Config: DeserializeOwned + JsonSchema;
 
     /// Runs once in each fresh instance, before any hook: says in `plan` what the policy reads and

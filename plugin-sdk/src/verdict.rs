@@ -13,8 +13,7 @@ impl Verdict {
         Verdict::Respond(reply)
     }
 
-    /// Replaces all values of a field. Like all edits without meaning on [`respond`]
-    /// (Self::respond), and then dropped.
+    /// Replaces all values of a field. Like all edits dropped on [`respond`](Self::respond).
     #[must_use]
     pub fn set(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.edit(Edit::Set((name.into(), value.into())))

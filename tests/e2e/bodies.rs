@@ -150,7 +150,7 @@ fn a_body_hook_may_refuse_or_fail() {
     };
     assert_eq!(ask(json!({"do": "refuse", "status": 422})).status, 422);
     assert_eq!(ask(json!({"do": "trap"})).status, 503);
-    assert_eq!(ask(json!({"do": "giant", "bytes": 14 << 20})).status, 503);
+    assert_eq!(ask(json!({"do": "giant", "bytes": 200 << 20})).status, 503);
     assert_eq!(origin.count(), 0);
 }
 

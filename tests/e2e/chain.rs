@@ -147,6 +147,11 @@ fn a_value_that_is_not_utf8_never_reaches_a_policy() {
     // What nobody reads passes as it is.
     gateway.connect().ask(b"GET /echo HTTP/1.1\r\nHost: h\r\nx-b: \xff\r\n\r\n").expect(200);
 
+    // Whoever may list all headers reads them all.
+    let gateway = start(&origin, json!([probe(json!({"reads": ["headers:*"]}))]));
+    let answer = gateway.connect().ask(b"GET /echo HTTP/1.1\r\nHost: h\r\nx-b: \xff\r\n\r\n");
+    answer.expect_problem(400, "header_not_utf8");
+
     let gateway = start(&origin, json!([probe(json!({"response_reads": ["x-r"]}))]));
     assert_eq!(gateway.get("/echo").status, 502);
 }
@@ -204,6 +209,26 @@ fn headers_can_be_listed_when_that_was_planned() {
 }
 
 #[test]
+fn a_body_hook_sees_no_headers_that_another_policy_asked_for() {
+    let origin = Origin::mirror();
+    let curious = probe(json!({"reads": ["headers:*"]}));
+    let modest = |reads: &[&str]| {
+        probe(json!({
+            "reads": reads, "request_body": "buffer", "body_limit": 1000,
+            "writes": ["x-headers"], "body": {"do": "headers"},
+        }))
+    };
+    let ask = |chain: Value| {
+        let gateway = start(&origin, chain);
+        gateway.send(Request::post("/echo", "hello").header("X-One", "1")).expect(200).json()
+    };
+    let seen = ask(json!([curious, modest(&[])]));
+    assert_eq!(seen["headers"]["x-headers"], json!([""]));
+    assert_eq!(seen["body"], "hello", "amending leaves the body");
+    assert_contains(&ask(json!([curious, modest(&["headers:*"])]))["headers"]["x-headers"], "x-one");
+}
+
+#[test]
 fn instances_are_reused_unless_each_request_wants_its_own() {
     let origin = Origin::mirror();
     let counts = probe(json!({"writes": ["x-calls"], "request": {"do": "calls"}}));
@@ -222,12 +247,12 @@ fn instances_are_reused_unless_each_request_wants_its_own() {
 #[test]
 fn a_policy_chooses_the_upstream_among_those_granted() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
+    // Told by the client, because a name in the policy's own configuration counts as granted.
     let choose = |name: &str, allow: Value| {
-        let edits = json!({"do": "edits", "edits": [{"set": ["upstream:name", name]}]});
-        let policy =
-            with(probe(json!({"writes": ["upstream:name"], "request": edits})), json!({"allow": allow}));
+        let policy = with(told(&["upstream:name"]), json!({"allow": allow}));
         let config = Config::new().upstream("a", &a).upstream("b", &b).simple("a", json!([policy]));
-        setup_with_probe().start(&config.text()).get("/a/x")
+        let edits = json!({"do": "edits", "edits": [{"set": ["upstream:name", name]}]}).to_string();
+        setup_with_probe().start(&config.text()).send(Request::get("/a/x").header("x-do", &edits))
     };
     assert_eq!(choose("b", json!({"upstreams": ["b"]})).expect(200).text(), "b GET /a/x");
     assert_eq!(choose("b", json!({})).status, 503);
@@ -396,8 +421,9 @@ fn a_policy_counts_in_metrics_of_its_own() {
     }
     eventually("the metric", || {
         let page = gateway.admin("/metrics").text();
-        page.lines()
-            .any(|line| line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3"))
+        page.lines().any(|line| {
+            line.starts_with("witgate_policy_") && line.contains("seen") && line.ends_with(" 3.0")
+        })
     });
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Config, echo, setup};
 use serde_json::json;
+use std::collections::{HashMap, HashSet};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -83,28 +84,44 @@ fn the_drain_has_an_end() {
 }
 
 #[test]
-fn http2_clients_are_told_to_go_away() {
-    // CASES O2.
+fn o2_http2_clients_are_told_to_go_away_and_get_all_that_they_asked() {
+    const STREAMS: u32 = 50;
     let (origin, go) = waiting();
     let gateway = start(&origin, "20s");
     let mut connection = frames::open(gateway.public());
-    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/echo/slow", &[])));
-    eventually("the slow request", || origin.count() == 1);
+    let fields = frames::get("/echo/slow", &[]);
+    let streams: Vec<u32> = (0..STREAMS).map(|index| 1 + 2 * index).collect();
+    for stream in &streams {
+        connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, *stream, &fields));
+    }
+    eventually("the slow requests", || origin.count() == streams.len());
     gateway.terminate();
-    let goaway = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY).expect("GOAWAY");
-    assert_eq!(goaway.code(), 0);
-    go.send(()).unwrap();
-    let mut body = Vec::new();
-    loop {
-        let frame = frames::next(&mut connection).expect("the stream ends before the connection");
-        if frame.kind == frames::DATA && frame.stream == 1 {
-            body.extend_from_slice(&frame.payload);
-            if frame.flags & END_STREAM != 0 {
-                break;
+    eventually("no new connections", || no_longer_accepts(&gateway));
+    for _ in &streams {
+        go.send(()).unwrap();
+    }
+    let (mut bodies, mut ended, mut told) = (HashMap::<u32, Vec<u8>>::new(), HashSet::new(), false);
+    while ended.len() < streams.len() {
+        let frame = frames::next(&mut connection).expect("the streams end before the connection");
+        match frame.kind {
+            frames::GOAWAY => {
+                assert_eq!(frame.code(), 0);
+                told = true;
             }
+            // The gateway asks whether more is on its way before it says what it takes.
+            frames::PING if frame.flags & frames::ACK == 0 => {
+                connection.send(frames::frame(frames::PING, frames::ACK, 0, &frame.payload));
+            }
+            frames::DATA => bodies.entry(frame.stream).or_default().extend_from_slice(&frame.payload),
+            frames::RST_STREAM => panic!("{frame:?}"),
+            _ => {}
+        }
+        if matches!(frame.kind, frames::DATA | frames::HEADERS) && frame.flags & END_STREAM != 0 {
+            ended.insert(frame.stream);
         }
     }
-    assert_eq!(body, b"slowslow");
+    assert!(told);
+    assert!(streams.iter().all(|stream| bodies[stream] == b"slowslow"), "{bodies:?}");
     assert!(gateway.wait().success());
 }
 

@@ -27,7 +27,7 @@ impl Config {
             "admin": {"address": "127.0.0.1:0"},
             "server": {"workers": 2},
             // A machine that runs all tests at once may take a hook off its core for a while.
-            "plugins": {"directory": "plugins", "limits": {"time": "2s"}},
+            "plugins": {"directory": "plugins", "limits": {"time": "1s"}},
             "upstreams": {},
             "apis": [],
         }))
@@ -100,12 +100,11 @@ pub fn with(mut policy: Value, more: Value) -> Value {
 /// The policy `jwt` with the test's RSA and EC keys.
 pub fn jwt(more: Value) -> Value {
     let keys: Value = serde_json::from_str(&tokens::jwks(&[&tokens::RSA, &tokens::EC])).unwrap();
-    let policy = json!({"plugin": "jwt", "config": {
+    let mut policy = json!({"plugin": "jwt", "config": {
         "issuer": "https://id.test",
         "audience": "api",
         "jwks": keys,
     }});
-    let mut policy = policy;
     for (key, value) in more.as_object().unwrap() {
         policy["config"][key] = value.clone();
     }

@@ -291,6 +291,22 @@ fn grpc_callers_are_refused_in_their_own_way() {
 }
 
 #[test]
+fn a_policys_refusal_reaches_grpc_callers_as_a_grpc_status() {
+    let never = json!({"allow": ["192.0.2.1/32"]});
+    let (gateway, origin) = grpc(
+        H2Reply { status: 200, ..H2Reply::default() },
+        json!([{"plugin": "ip-filter", "config": never}]),
+    );
+    let answer = H2Client::clear(gateway.public()).ask(Method::POST, "/pkg.Service/Call", GRPC, Vec::new());
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("grpc-status"), Some("7"), "{answer:?}");
+    assert!(answer.header("grpc-message").is_some() && answer.body.is_empty(), "{answer:?}");
+    assert!(origin.seen().is_empty());
+    // To anybody else it is what the policy made of it.
+    Request::get("/pkg.Service/Call").send(gateway.public()).expect(403);
+}
+
+#[test]
 fn the_preface_in_single_bytes_is_understood() {
     let (gateway, _origin) = start();
     let mut connection = Connection::open(gateway.public());

@@ -1,8 +1,10 @@
 //! Every bound of a listener, and what happens at it.
 
-use crate::fixture::{Config, echo, setup};
+use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use witgate_test_support::frames::{self, END_HEADERS, frame};
+use witgate_test_support::origin::{drain, say};
 use witgate_test_support::{Connection, Gateway, Origin, Reply, Request, eventually};
 
 fn limited(origin: &Origin, limits: Value) -> Gateway {
@@ -63,19 +65,6 @@ fn an_idle_connection_is_ended() {
     assert!(connection.closes_within(Duration::from_secs(10)));
     // One that has sent nothing at all, too.
     assert!(gateway.connect().closes_within(Duration::from_secs(15)));
-}
-
-#[test]
-fn a_request_that_takes_too_long_is_ended() {
-    let origin = Origin::start(|_| {
-        std::thread::sleep(Duration::from_secs(3));
-        Reply::ok("late")
-    });
-    let gateway = limited(&origin, json!({"request": "300ms"}));
-    let start = Instant::now();
-    let answer = gateway.get("/echo");
-    assert!(matches!(answer.status, 408 | 504), "{answer:?}");
-    assert!(start.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
@@ -149,4 +138,149 @@ fn http2_can_be_turned_off() {
     let settings = witgate_test_support::frames::next(&mut connection)
         .is_some_and(|frame| frame.kind == 4 && frame.stream == 0);
     assert!(!settings, "it spoke HTTP/2");
+}
+
+/// A listener that waits half a second for a client.
+fn impatient(origin: &Origin) -> Gateway {
+    limited(origin, json!({"idle": "500ms"}))
+}
+
+/// The client is told, the connection closes, and what the upstream was being sent is broken off.
+#[track_caller]
+fn timed_out(gateway: &Gateway, origin: &Origin, connection: &mut Connection) {
+    let start = Instant::now();
+    let answer = connection.answer().expect_problem(408, "request_timeout");
+    assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    connection.read_to_close();
+    eventually("the upstream is rid of it", || origin.open() == 0);
+    assert!(origin.seen().is_empty(), "{:?}", origin.seen());
+    eventually("the log", || !gateway.access_log("/echo").is_empty());
+    assert_eq!(gateway.access_log("/echo")[0]["reason"], "request_timeout");
+}
+
+#[test]
+fn a_body_that_stops_is_408() {
+    let bodies = [
+        "Content-Length: 10\r\n\r\nhel",
+        "Content-Length: 10\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
+    ];
+    for body in bodies {
+        let origin = Origin::named("up");
+        let gateway = impatient(&origin);
+        let mut connection = gateway.connect();
+        connection.send(format!("POST /echo HTTP/1.1\r\nHost: h\r\n{body}"));
+        timed_out(&gateway, &origin, &mut connection);
+        gateway.get("/echo").expect(200);
+    }
+}
+
+#[test]
+fn a_body_that_stops_before_its_policy_has_it_is_408() {
+    let origin = Origin::named("up");
+    let chain =
+        json!([probe(json!({"request_body": "buffer", "body_limit": 1000, "body": {"do": "upper"}}))]);
+    let config = echo(&origin, chain).set("listeners.0.limits", json!({"idle": "500ms"}));
+    let gateway = setup_with_probe().start(&config.text());
+    let mut connection = gateway.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhel");
+    timed_out(&gateway, &origin, &mut connection);
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn a_body_that_stops_under_its_answer_breaks_the_answer_off() {
+    let origin = Origin::start_early(|_| {
+        Reply::drive(|stream| {
+            say(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+            // Ends when the gateway closes its connection.
+            drain(stream).map(drop)
+        })
+    });
+    let gateway = impatient(&origin);
+    let mut connection = gateway.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhel");
+    let answer = connection.answer().expect(200);
+    assert_eq!((answer.text().as_str(), answer.complete), ("hello", false));
+    eventually("the upstream is rid of it", || origin.open() == 0);
+    assert_eq!(gateway.logged("/echo")["reason"], "request_timeout");
+}
+
+#[test]
+fn a_body_that_is_slow_but_steady_passes() {
+    let origin = Origin::mirror();
+    let gateway = impatient(&origin);
+    let mut connection = gateway.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n");
+    for byte in b"steadily" {
+        std::thread::sleep(Duration::from_millis(150));
+        connection.send([*byte]);
+    }
+    assert_eq!(connection.answer().expect(200).json()["body"], "steadily");
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_is_not_the_clients_fault() {
+    let origin = Origin::start_early(|_| {
+        Reply::drive(|stream| {
+            std::thread::sleep(Duration::from_millis(1500));
+            let (mut buffer, mut last) = (vec![0; 64 << 10], b'x');
+            while last == b'x' {
+                let count = stream.read(&mut buffer)?;
+                last = buffer[count - 1];
+            }
+            say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        })
+    });
+    let gateway = impatient(&origin);
+    let mut body = vec![b'x'; 16 << 20];
+    body.push(b'.');
+    gateway.send(Request::post("/echo", body)).expect(200);
+}
+
+#[test]
+fn a_body_that_stops_on_http2_is_408() {
+    let origin = Origin::named("up");
+    let gateway = impatient(&origin);
+    let mut connection = frames::open(gateway.public());
+    let post = [(":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "h")];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &frames::block(&post)));
+    connection.send(frame(frames::DATA, 0, 1, b"hel"));
+    // No progress: they say nothing.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        let _ = connection.try_send(frame(frames::DATA, 0, 1, b""));
+    }
+    let head = frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).expect("an answer");
+    assert_eq!(head.stream, 1);
+    eventually("the upstream is rid of it", || origin.open() == 0);
+    assert_eq!((gateway.logged("/echo")["status"].as_u64(), origin.count()), (Some(408), 0));
+}
+
+#[test]
+fn an_exchange_that_takes_too_long_is_408_and_closes() {
+    let origin = Origin::start(|_| {
+        std::thread::sleep(Duration::from_secs(10));
+        Reply::ok("late")
+    });
+    let gateway = limited(&origin, json!({"request": "300ms"}));
+    let requests = [
+        "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe",
+    ];
+    for request in requests {
+        let mut connection = gateway.connect();
+        let start = Instant::now();
+        let answer = connection.ask(request).expect_problem(408, "request_timeout");
+        assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        connection.read_to_close();
+        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    }
+    eventually("the log", || gateway.access_log("/echo").len() == 3);
+    assert!(gateway.access_log("/echo").iter().all(|entry| entry["reason"] == "request_timeout"));
+    let counted = r#"witgate_exchanges_total{api="echo",status="408",reason="request_timeout"}"#;
+    eventually("the metric", || gateway.metric(counted) == Some(3.0));
 }

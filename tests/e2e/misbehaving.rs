@@ -32,7 +32,9 @@ fn contained(chain: Value, act: Value, reason: &str) -> Gateway {
     for _ in 0..3 {
         gateway.get("/echo").expect(200);
     }
-    assert_eq!(gateway.logged("/echo")["reason"], reason);
+    eventually("the reason in the access log", || {
+        gateway.access_log("/echo").iter().any(|entry| entry["reason"] == reason)
+    });
     gateway
 }
 
@@ -236,8 +238,10 @@ fn a_loop_never_stalls_other_requests() {
         .api(json!({"name": "echo", "path": "/echo", "upstream": "up", "chain": [spins]}))
         .api(json!({"name": "calm", "path": "/calm", "upstream": "up"}));
     let gateway = setup_with_probe().start(&config.text());
+    // What a request takes on this machine at this time, without any loop.
+    let calm = p99(&gateway, Instant::now() + Duration::from_secs(1));
     let end = Instant::now() + Duration::from_secs(3);
-    let (mut waits, spun) = std::thread::scope(|scope| {
+    let (others, spun) = std::thread::scope(|scope| {
         let spinners: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
@@ -252,19 +256,24 @@ fn a_loop_never_stalls_other_requests() {
                 })
             })
             .collect();
-        let mut waits = Vec::new();
-        while Instant::now() < end {
-            let start = Instant::now();
-            gateway.get("/calm").expect(200);
-            waits.push(start.elapsed());
-        }
-        (waits, spinners.into_iter().map(|run| run.join().unwrap()).sum::<usize>())
+        let others = p99(&gateway, end);
+        (others, spinners.into_iter().map(|run| run.join().unwrap()).sum::<usize>())
     });
-    waits.sort_unstable();
-    let p99 = waits[waits.len() * 99 / 100];
     assert!(spun > 10, "only {spun} loops");
-    assert!(waits.len() > 50, "only {} other requests", waits.len());
-    assert!(p99 < Duration::from_millis(500), "p99 of the others: {p99:?}");
+    let bound = (calm * 10).max(Duration::from_millis(300));
+    assert!(others < bound, "p99 of the others: {others:?}, without a loop: {calm:?}");
+}
+
+/// Asks `/calm` until `end`, each time on a new connection, so that every worker gets its share.
+fn p99(gateway: &Gateway, end: Instant) -> Duration {
+    let mut waits = Vec::new();
+    while Instant::now() < end {
+        let start = Instant::now();
+        gateway.get("/calm").expect(200);
+        waits.push(start.elapsed());
+    }
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100]
 }
 
 #[test]
@@ -311,7 +320,7 @@ fn misfit(bytes: &[u8], words: &[&str]) {
     gateway.reload_refused(&bad.text());
     gateway.get("/echo").expect(200);
     for word in words {
-        assert_contains(gateway.log().text(), word);
+        gateway.log().wait_for(0, word);
     }
     gateway.reload(&good.text());
     gateway.get("/echo").expect(200);
@@ -326,7 +335,7 @@ fn a_component_without_configure_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "schema") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "schema") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "schema") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema)))"#,
         ),
         &["configure"],
@@ -342,8 +351,11 @@ fn a_function_of_the_wrong_type_is_refused_by_name() {
                     (memory (export "memory") 1)
                     (func (export "zero") (result i32) (i32.const 0)))
                 (core instance $i (instantiate $m))
-                (func $schema (result string) (canon lift (core func $i "zero") (memory $i "memory")))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
                 (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
                 (func $wrong (result u32) (canon lift (core func $i "zero")))
                 (export "configure" (func $wrong)))"#,
         ),
@@ -356,7 +368,22 @@ fn an_import_that_the_gateway_lacks_is_refused_by_name() {
     misfit(
         &component(
             r#"(component
-                (import "witgate:policy/teleport@0.1.0" (instance (export "go" (func)))))"#,
+                (import "witgate:policy/teleport@0.1.0" (instance (export "go" (func))))
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+                    (func (export "zero") (result i32) (i32.const 0))
+                    (func (export "configure") (param i32 i32) (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (func $schema (result string) (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "config-schema" (func $schema))
+                (func $tick (result (result (error string)))
+                    (canon lift (core func $i "zero") (memory (core memory $i "memory"))))
+                (export "on-tick" (func $tick))
+                (func $configure (param "config" string) (result (result (error string)))
+                    (canon lift (core func $i "configure") (memory (core memory $i "memory"))
+                        (realloc (core func $i "realloc"))))
+                (export "configure" (func $configure)))"#,
         ),
         &["teleport"],
     );
@@ -364,7 +391,7 @@ fn an_import_that_the_gateway_lacks_is_refused_by_name() {
 
 #[test]
 fn an_empty_component_is_refused() {
-    misfit(&component("(component)"), &["configure"]);
+    misfit(&component("(component)"), &["config-schema"]);
 }
 
 #[test]
@@ -389,7 +416,9 @@ fn configuration_that_the_plugin_refuses_refuses_all() {
         (json!({"do": "spin"}), vec![]),
         (json!({"do": "grow"}), vec![]),
     ] {
-        let config = echo(&origin, json!([probe(json!({"configure": act}))]));
+        // `configure` has a multiple of a hook's time.
+        let policy = with(probe(json!({"configure": act})), json!({"limits": {"time": "10ms"}}));
+        let config = echo(&origin, json!([policy]));
         let Err(refused) = setup_with_probe().try_start(&config.text()) else { panic!("{act}: it started") };
         assert!(!refused.status.success(), "{act}");
         assert_contains(&refused.text, "probe");

@@ -22,7 +22,11 @@ fn listener(certificates: Value, client_auth: Value) -> Value {
 }
 
 fn certificate(name: &str, hosts: &[&str]) -> Value {
-    json!({"hosts": hosts, "cert": format!("certs/{name}.pem"), "key": format!("certs/{name}.key")})
+    let mut certificate = json!({"cert": format!("certs/{name}.pem"), "key": format!("certs/{name}.key")});
+    if !hosts.is_empty() {
+        certificate["hosts"] = json!(hosts);
+    }
+    certificate
 }
 
 fn config(origin: &Origin, certificates: Value, client_auth: Value) -> Config {

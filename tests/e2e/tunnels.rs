@@ -2,7 +2,8 @@
 
 use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
 use serde_json::json;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 use witgate_test_support::origin::say;
 use witgate_test_support::{Connection, Origin, Reply, Request, eventually};
 
@@ -10,6 +11,9 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocke
                        Sec-WebSocket-Version: 13\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// An unmasked Close with 1001.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 
 /// Greets in the same segment as the 101, then echoes.
 fn echoing() -> Origin {
@@ -102,6 +106,88 @@ fn tunnels_end_with_either_side() {
     eventually("the upstream's end", || origin.open() == 0);
 }
 
+/// Greets, then hands on what it gets to the test and says what it is told.
+fn scripted() -> (Origin, mpsc::Sender<&'static [u8]>, mpsc::Receiver<Vec<u8>>) {
+    let (say_this, to_say) = mpsc::channel::<&'static [u8]>();
+    let (heard, hear) = mpsc::channel();
+    let to_say = Arc::new(Mutex::new(to_say));
+    let origin = Origin::start(move |_| {
+        let (to_say, heard) = (to_say.clone(), heard.clone());
+        Reply::drive(move |stream| {
+            say(stream, format!("{SWITCH}\u{1}\u{2}hi"))?;
+            for bytes in to_say.lock().unwrap().iter() {
+                say(stream, bytes)?;
+            }
+            let _ = heard.send(witgate_test_support::origin::drain(stream)?);
+            Ok(())
+        })
+    });
+    (origin, say_this, hear)
+}
+
+#[test]
+fn o3_an_idle_websocket_is_told_1001_and_counted() {
+    let (origin, say_this, hear) = scripted();
+    drop(say_this);
+    let config: Config = echo(&origin, json!([])).set("server.drain", json!("30s"));
+    let gateway = setup().start(&config.text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+    assert_eq!(connection.read_bytes(4), b"\x01\x02hi");
+    let start = Instant::now();
+    gateway.terminate();
+    assert_eq!(connection.read_bytes(4), GOING_AWAY);
+    // Counted: the gateway waits for the answer, and hands it on.
+    let answer = b"\x88\x82mask\x6e\x88";
+    connection.send(answer);
+    assert_eq!(connection.read_to_close(), b"");
+    assert_eq!(hear.recv().unwrap(), answer);
+    assert!(gateway.wait().success());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
+fn o3_a_close_comes_between_two_frames() {
+    let (origin, say_this, _hear) = scripted();
+    let config: Config = echo(&origin, json!([])).set("server.drain", json!("30s"));
+    let gateway = setup().start(&config.text());
+    let mut connection = gateway.connect();
+    assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+    assert_eq!(connection.read_bytes(4), b"\x01\x02hi");
+    say_this.send(b"\x80\x05hal").unwrap();
+    assert_eq!(connection.read_bytes(5), b"\x80\x05hal");
+    gateway.terminate();
+    eventually("the drain", || std::net::TcpStream::connect(gateway.public()).is_err());
+    say_this.send(b"f.\x81\x03too late").unwrap();
+    assert_eq!(connection.read_bytes(6), [b"f.", &GOING_AWAY[..]].concat());
+    // A client that does not answer has a grace, and then it is over.
+    let start = Instant::now();
+    assert_eq!(connection.read_to_close(), b"");
+    assert!(gateway.wait().success());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn k6_the_first_frames_of_both_sides_arrive() {
+    // The upstream's comes in one segment with its 101, the client's before it.
+    let origin = Origin::start_early(|_| {
+        Reply::drive(|stream| {
+            say(stream, format!("{SWITCH}\u{1}\u{2}hi"))?;
+            let mut heard = [0; 9];
+            stream.read_exact(&mut heard)?;
+            say(stream, heard)
+        })
+    });
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    for _ in 0..20 {
+        let mut connection = gateway.connect();
+        assert_eq!(upgrade(&mut connection, "/echo").status, 101);
+        assert_eq!(connection.read_bytes(4), b"\x01\x02hi");
+        connection.send(b"\x81\x83maskabc");
+        assert_eq!(connection.read_to_close(), b"\x81\x83maskabc");
+    }
+}
+
 #[test]
 fn a_tunnel_does_not_hold_up_a_shutdown() {
     // CASES O3.
@@ -110,7 +196,7 @@ fn a_tunnel_does_not_hold_up_a_shutdown() {
     let gateway = setup().start(&config.text());
     let mut connection = gateway.connect();
     assert_eq!(upgrade(&mut connection, "/echo").status, 101);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert!(gateway.stop().success());
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }

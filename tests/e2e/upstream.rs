@@ -179,7 +179,7 @@ fn retries_keep_to_their_budget() {
     let origin = Origin::start(|_| Reply::status(503));
     let gateway = start(json!({
         "endpoints": [origin.url()], "retry": {"attempts": 3, "on": ["503"], "budget": "20%"},
-        "ejection": {"failures": 100_000},
+        "ejection": false,
     }));
     let mut connection = gateway.connect();
     for _ in 0..500 {
@@ -203,7 +203,7 @@ fn an_unhealthy_endpoint_is_left_out_until_it_is_well() {
         "endpoints": [sick.url(), good.url()], "balance": "round_robin",
         "health": {"path": "/healthz", "interval": "100ms"},
     }));
-    eventually("the sick one is out", || spread(&gateway, 10).get("sick").is_none());
+    eventually("the sick one is out", || !spread(&gateway, 10).contains_key("sick"));
     well.store(true, Ordering::Release);
     eventually("it is back", || spread(&gateway, 10).contains_key("sick"));
 }

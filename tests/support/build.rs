@@ -1,4 +1,5 @@
-//! Builds the components that the tests load: `tests/guests/*` and the demo's own policy.
+//! Builds the components that tests and benches load: `tests/guests/*`, `benches/guests/*` and the
+//! demo's own policy.
 //!
 //! The target directory is inside OUT_DIR, so that the two cargos never wait for each other's lock.
 
@@ -14,6 +15,7 @@ use guest_cargo::{TARGET, Toolchain, variable};
 const GUESTS: &[(&str, &str, &str)] = &[
     ("witgate-test-probe", "witgate_test_probe.wasm", "WITGATE_TEST_PROBE"),
     ("witgate-test-caller", "witgate_test_caller.wasm", "WITGATE_TEST_CALLER"),
+    ("witgate-bench-plain", "witgate_bench_plain.wasm", "WITGATE_BENCH_PLAIN"),
     ("tail-number", "tail_number.wasm", "AIRLINE_POLICY"),
 ];
 
@@ -35,6 +37,7 @@ fn build() -> Result<(), String> {
     let root = here.ancestors().nth(2).ok_or("tests/support is not in the workspace")?;
     let inputs = [
         "tests/guests",
+        "benches/guests",
         "examples/airline/policy",
         "plugin-sdk",
         "wit",

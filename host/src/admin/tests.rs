@@ -1,3 +1,5 @@
+//! The admin listener over real sockets: who gets in, what is served, what is bounded.
+
 use super::*;
 use serde_json::{Value, json};
 use std::net::SocketAddr;

@@ -4,8 +4,8 @@
 //! on, so headers can still be edited. Never holds more than the smallest limit of the policies
 //! that want the body.
 
-use super::request::{finish, lease, settle};
-use super::step::{BodyStep, Chain, StepPlan};
+use super::request::{finish, give_back, lease, lend, settle};
+use super::step::{BodyStep, Chain, Step, StepPlan};
 use super::subject::Subject;
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
@@ -27,7 +27,12 @@ use tokio::sync::mpsc;
 const FILTERED_FRAMES: usize = 2;
 
 /// Takes the request's body through the chain.
-pub async fn request(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, body: Body) -> ControlFlow<Stop, Body> {
+pub async fn request(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    body: Body,
+) -> ControlFlow<Stop, Body> {
     if !chain.request_bodies {
         return ControlFlow::Continue(body);
     }
@@ -73,7 +78,7 @@ async fn run(
                     Err(Uncollected::TooLarge) => return ControlFlow::Break(Stop::TooLarge { step: index }),
                     Err(Uncollected::Broken) => return ControlFlow::Break(Stop::Broken),
                 };
-                body = buffered(&step.plan, pool, subject, index, direction, collected).await?;
+                body = buffered(step, limit, pool, subject, index, direction, collected).await?;
             }
             BodyStep::Filter => body = filtered(pool, subject, index, direction, body).await?,
         }
@@ -113,7 +118,8 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Uncollected> {
 }
 
 async fn buffered(
-    plan: &StepPlan,
+    step: &Step,
+    limit: usize,
     pool: &Rc<Pool>,
     subject: &mut Subject,
     index: usize,
@@ -121,17 +127,21 @@ async fn buffered(
     body: Bytes,
 ) -> ControlFlow<Stop, Body> {
     let started = Instant::now();
+    let plan = &step.plan;
+    let reads = match direction {
+        Direction::Request => plan.request.as_ref(),
+        Direction::Response => plan.response.as_ref(),
+    };
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
-            let mut facts = subject.facts.take_if(|_| pool.policy().wants_facts());
-            let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default();
+            let mut facts = lend(step, subject, reads.is_some_and(|reads| reads.all_headers));
+            let note = subject
+                .memory
+                .get_mut(index)
+                .map(|memory| std::mem::take(&mut memory.note))
+                .unwrap_or_default();
             let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
-            if let Some(memory) = subject.memory.get_mut(index) {
-                memory.note = note;
-            }
-            if let Some(facts) = facts {
-                subject.take_back(facts);
-            }
+            give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)
         }
         Err(failure) => Err(failure),
@@ -144,6 +154,11 @@ async fn buffered(
             BodyVerdict::Amend(edits) => (edits, None),
             BodyVerdict::Replace((bytes, edits)) => (edits, Some(bytes)),
         };
+        let longest = limit.max(edit::REPLY_BYTES_MAX);
+        if let Some(bytes) = bytes.as_ref().filter(|bytes| bytes.len() > longest) {
+            let why = format!("a body of {} bytes; at most {longest} are allowed", bytes.len());
+            return Err(Lease::blame(pool, Failure::Return(why)));
+        }
         let permitted = edit::permit(edits, &plan.writes, direction == Direction::Response)
             .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
         edit::apply(permitted, subject, index);
@@ -197,18 +212,20 @@ type Sender = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 async fn pump(pool: Rc<Pool>, mut leased: Lease, filter: Filter, mut body: Body, send: Sender) {
     loop {
-        let (data, trailers) = match body.frame().await {
-            None => (Bytes::new(), None),
+        let (data, trailers, ended) = match body.frame().await {
+            None => (Bytes::new(), None, true),
             Some(Err(error)) => {
                 let _ = send.send(Err(error)).await;
                 return;
             }
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => (data, None),
-                Err(frame) => (Bytes::new(), Some(frame)),
+                // An HTTP/2 frame may be empty without being the last.
+                Ok(data) if data.is_empty() && !body.is_end_stream() => continue,
+                Ok(data) => (data, None, false),
+                Err(frame) => (Bytes::new(), Some(frame), true),
             },
         };
-        let last = trailers.is_some() || data.is_empty() || body.is_end_stream();
+        let last = ended || body.is_end_stream();
         let started = Instant::now();
         let verdict = leased.filter_chunk(filter, &data, last).await;
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -257,7 +274,10 @@ impl http_body::Body for Filtered {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.0.poll_recv(cx)
     }
 }

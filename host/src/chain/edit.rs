@@ -22,8 +22,9 @@ pub const NOTE_BYTES_MAX: usize = 64 << 10;
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Header lines of a reply.
 pub const REPLY_HEADERS_MAX: usize = 256;
-/// Bytes of a reply's body.
-pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a reply's body, and of a body that a policy puts in place of another (which may also
+/// be as long as the policy's plan lets the original be).
+pub const REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// An edit that the plan allows; made by `permit` alone.
 pub struct Permitted(Change);
@@ -47,7 +48,11 @@ enum Change {
 ///
 /// # Errors
 /// The first edit that is not allowed, and why, for the log.
-pub fn permit(edits: Vec<Edit>, writes: &Writes, responding: bool) -> Result<SmallVec<[Permitted; 4]>, String> {
+pub fn permit(
+    edits: Vec<Edit>,
+    writes: &Writes,
+    responding: bool,
+) -> Result<SmallVec<[Permitted; 4]>, String> {
     if edits.len() > EDITS_MAX {
         return Err(format!("{} edits; at most {EDITS_MAX} are allowed", edits.len()));
     }
@@ -57,12 +62,18 @@ pub fn permit(edits: Vec<Edit>, writes: &Writes, responding: bool) -> Result<Sma
 fn change(edit: Edit, writes: &Writes, responding: bool) -> Result<Change, String> {
     match edit {
         Edit::Note(note) if note.len() <= NOTE_BYTES_MAX => Ok(Change::Note(note)),
-        Edit::Note(note) => Err(format!("a note of {} bytes; at most {NOTE_BYTES_MAX} are allowed", note.len())),
+        Edit::Note(note) => {
+            Err(format!("a note of {} bytes; at most {NOTE_BYTES_MAX} are allowed", note.len()))
+        }
         Edit::Set((name, value)) if is_special(&name) => special(&name, Some(value), writes, responding),
         Edit::Remove(name) if is_special(&name) => special(&name, None, writes, responding),
-        Edit::Append((name, _)) if is_special(&name) => Err(format!("`{name}` has one value and cannot be appended to")),
+        Edit::Append((name, _)) if is_special(&name) => {
+            Err(format!("`{name}` has one value and cannot be appended to"))
+        }
         Edit::Set((name, value)) => Ok(Change::Set(header_name(&name, writes)?, header_value(&name, value)?)),
-        Edit::Append((name, value)) => Ok(Change::Append(header_name(&name, writes)?, header_value(&name, value)?)),
+        Edit::Append((name, value)) => {
+            Ok(Change::Append(header_name(&name, writes)?, header_value(&name, value)?))
+        }
         Edit::Remove(name) => Ok(Change::Remove(header_name(&name, writes)?)),
     }
 }
@@ -128,14 +139,16 @@ fn special(name: &str, value: Option<String>, writes: &Writes, responding: bool)
             _ => Err(bad(&value)),
         },
         ":status" => status(value.parse().unwrap_or(0)).map(Change::Status),
-        "upstream:name" => Ok(Change::Upstream(value)),
+        "upstream:name" if writes.upstreams.contains(&value) => Ok(Change::Upstream(value)),
+        "upstream:name" => Err(format!("upstream `{value}` is not granted")),
         "consumer:name" => Ok(Change::Consumer(value)),
         _ => Err(bad(&value)),
     }
 }
 
 fn header_name(name: &str, writes: &Writes) -> Result<HeaderName, String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
+    let parsed =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
     if is_framing(parsed.as_str()) {
         return Err(format!("`{parsed}` frames the message and cannot be written by a policy"));
     }
@@ -150,7 +163,8 @@ fn header_value(name: &str, value: String) -> Result<HeaderValue, String> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(format!("`{name}` of {} bytes; at most {VALUE_BYTES_MAX} are allowed", value.len()));
     }
-    HeaderValue::try_from(value).map_err(|_| format!("the value for `{name}` has characters that no header may have"))
+    HeaderValue::try_from(value)
+        .map_err(|_| format!("the value for `{name}` has characters that no header may have"))
 }
 
 fn status(code: u16) -> Result<StatusCode, String> {
@@ -221,7 +235,10 @@ fn retarget(subject: &mut Subject, make: impl FnOnce(&str, Option<&str>) -> Stri
 /// What is not allowed about it, for the log.
 pub fn reply(reply: Reply) -> Result<Response<Body>, String> {
     if reply.headers.len() > REPLY_HEADERS_MAX {
-        return Err(format!("a reply with {} header lines; at most {REPLY_HEADERS_MAX} are allowed", reply.headers.len()));
+        return Err(format!(
+            "a reply with {} header lines; at most {REPLY_HEADERS_MAX} are allowed",
+            reply.headers.len()
+        ));
     }
     if reply.body.len() > REPLY_BYTES_MAX {
         return Err(format!("a reply of {} bytes; at most {REPLY_BYTES_MAX} are allowed", reply.body.len()));
@@ -230,7 +247,8 @@ pub fn reply(reply: Reply) -> Result<Response<Body>, String> {
     let mut response = Response::new(Body::full(reply.body));
     *response.status_mut() = status;
     for (name, value) in reply.headers {
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
+        let parsed =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
         if is_framing(parsed.as_str()) {
             return Err(format!("`{parsed}` frames the message and cannot be set in a reply"));
         }
@@ -290,10 +308,22 @@ mod tests {
     #[test]
     fn declared_edits_are_permitted() {
         let all = writes(&["X-*", ":path", ":method", ":query", ":status", "context:a"]);
-        let edits = vec![set("X-A", "ä"), set(":path", "/b"), set(":method", "PUT"), Edit::Remove(":query".into())];
+        let edits =
+            vec![set("X-A", "ä"), set(":path", "/b"), set(":method", "PUT"), Edit::Remove(":query".into())];
         assert_eq!(permit(edits, &all, false).unwrap().len(), 4);
         assert!(permit(vec![set(":status", "404")], &all, true).is_ok());
         assert!(permit(vec![set(":path", "/b")], &all, true).is_err());
+    }
+
+    #[test]
+    fn upstreams_are_chosen_among_those_granted() {
+        let granted = writes(&["upstream:name"]).among(&["b".to_string()].into());
+        assert!(permit(vec![set("upstream:name", "b")], &granted, false).is_ok());
+        assert!(permit(vec![set("upstream:name", "c")], &granted, false).is_err());
+        assert!(
+            permit(vec![set("upstream:name", "b")], &granted, true).is_err(),
+            "the request has been sent"
+        );
     }
 
     #[test]

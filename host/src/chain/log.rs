@@ -23,10 +23,19 @@ const WAITING_MAX: usize = 8_192;
 pub struct Waiting {
     entries: RefCell<Vec<Vec<Option<String>>>>,
     dropped: Cell<u64>,
+    /// A batch is being handed over.
+    busy: Cell<bool>,
+}
+
+impl Waiting {
+    /// Whether there is something to hand over, and nobody does so already.
+    pub fn is_due(&self) -> bool {
+        !self.busy.get() && (self.dropped.get() > 0 || !self.entries.borrow().is_empty())
+    }
 }
 
 /// Adds an exchange that is over to what its log policies wait for; `waiting` is by slot.
-pub fn add(chain: &Chain, waiting: &[Waiting], subject: &Subject) {
+pub fn add(chain: &Chain, waiting: &[Rc<Waiting>], subject: &Subject) {
     for (index, step) in chain.steps.iter().enumerate() {
         let Some(reads) = &step.plan.log else { continue };
         let note = subject.memory.get(index).map_or(&[][..], |memory| &memory.note);
@@ -50,6 +59,7 @@ pub async fn flush(waiting: &Waiting, pool: &Rc<Pool>, facts: impl Fn() -> Box<F
         tracing::warn!(target: "policy", policy = %pool.policy().label(), dropped, "log entries were dropped");
     }
     let entries = waiting.entries.take();
+    waiting.busy.set(true);
     for batch in entries.chunks(BATCH) {
         let started = Instant::now();
         let result = match pool.lease().await {
@@ -62,6 +72,7 @@ pub async fn flush(waiting: &Waiting, pool: &Rc<Pool>, facts: impl Fn() -> Box<F
         };
         count(pool, Hook::Log, result, started);
     }
+    waiting.busy.set(false);
 }
 
 /// Calls `on-tick` once.

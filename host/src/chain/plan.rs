@@ -60,6 +60,11 @@ pub struct Reads {
 }
 
 impl Reads {
+    /// Whether, after the request was sent on, something of its fields is still read.
+    pub fn recalls(&self) -> bool {
+        self.list.iter().any(|read| matches!(read, Read::RequestHeader(_) | Read::Cookie(_)))
+    }
+
     /// # Errors
     /// The first name that cannot be read at this moment, and why.
     pub fn parse(names: &[String], moment: Moment) -> Result<Reads, String> {
@@ -145,6 +150,8 @@ pub struct Writes {
     pub status: bool,
     pub upstream: bool,
     pub consumer: bool,
+    /// Upstreams that the policy may choose.
+    pub upstreams: BTreeSet<String>,
 }
 
 /// Fields that frame a message or route it: nobody but the gateway sets them.
@@ -200,7 +207,9 @@ impl Writes {
                     return Err(format!("`{name}` frames the message and cannot be written by a policy"));
                 }
                 name => match name.strip_suffix('*') {
-                    Some(prefix) if !prefix.is_empty() && is_token(prefix) => writes.prefixes.push(prefix.into()),
+                    Some(prefix) if !prefix.is_empty() && is_token(prefix) => {
+                        writes.prefixes.push(prefix.into())
+                    }
                     None if is_token(name) => {
                         writes.headers.insert(name.to_ascii_lowercase());
                     }
@@ -209,6 +218,11 @@ impl Writes {
             }
         }
         Ok(writes)
+    }
+
+    /// The same, with the upstreams that `upstream:name` may be.
+    pub fn among(self, upstreams: &BTreeSet<String>) -> Writes {
+        Writes { upstreams: upstreams.clone(), ..self }
     }
 
     /// Whether everything that `name` stands for is among these.
@@ -223,7 +237,9 @@ impl Writes {
             "consumer:name" => self.consumer,
             name => match (name.strip_prefix("context:"), name.strip_suffix('*')) {
                 (Some(context), _) => self.context(context),
-                (None, Some(prefix)) => self.prefixes.iter().any(|granted| prefix.starts_with(granted.as_str())),
+                (None, Some(prefix)) => {
+                    self.prefixes.iter().any(|granted| prefix.starts_with(granted.as_str()))
+                }
                 (None, None) => self.header(name),
             },
         }
@@ -232,7 +248,8 @@ impl Writes {
     /// Whether a header of this (lower-case) name may be touched.
     pub fn header(&self, name: &str) -> bool {
         !is_framing(name)
-            && (self.headers.contains(name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())))
+            && (self.headers.contains(name)
+                || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())))
     }
 
     pub fn context(&self, name: &str) -> bool {
@@ -261,11 +278,29 @@ mod tests {
 
     #[test]
     fn reads_of_every_kind() {
-        let reads = Reads::parse(&names(&["x-a", ":path", "client:ip", "param:Id", "headers:*"]), Moment::Request);
+        let reads =
+            Reads::parse(&names(&["x-a", ":path", "client:ip", "param:Id", "headers:*"]), Moment::Request);
         let reads = reads.unwrap();
         assert!(reads.all_headers);
         assert_eq!(reads.list.len(), 4);
         assert_eq!(reads.list[3], Read::Parameter("Id".into()));
+    }
+
+    #[test]
+    fn reads_of_the_requests_own_fields_are_known() {
+        for (name, recalls) in [
+            ("request-header:accept", true),
+            ("cookie:session", true),
+            ("accept", false),
+            (":path", false),
+            ("query:a", false),
+            ("headers:*", false),
+        ] {
+            for moment in [Moment::Response, Moment::Log] {
+                let reads = Reads::parse(&names(&[":method", name]), moment).unwrap();
+                assert_eq!(reads.recalls(), recalls, "{name} {moment:?}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::step::{Chain, Step};
 use super::subject::Subject;
 use super::values::Values;
 use super::{Stop, edit};
+use crate::message::headers::text;
 use crate::plugin::plan::OnError;
 use crate::plugin::{Facts, Failure, Lease, Pool, Reply, Verdict};
 use crate::telemetry::metric::{Hook, Verdict as Outcome};
@@ -19,7 +20,12 @@ use std::time::Instant;
 /// Runs the request hooks. Dropping the future destroys the instance at work, if any.
 ///
 /// `passed` is how many steps the request got past: their response hooks are owed whatever happens.
-pub async fn run(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, passed: &mut usize) -> ControlFlow<Stop> {
+pub async fn run(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    passed: &mut usize,
+) -> ControlFlow<Stop> {
     for (index, step) in chain.steps.iter().enumerate() {
         if let Some(reads) = &step.plan.request
             && let Some(reply) = call(step, &pools[step.slot], subject, index, Moment::Request, reads).await?
@@ -44,23 +50,27 @@ pub(super) async fn call(
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let mut facts = lend(step, subject, reads.all_headers);
-            let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default();
-            let Ok(values) = Values::read(&reads.list, subject, &note) else {
+            let note = subject
+                .memory
+                .get_mut(index)
+                .map(|memory| std::mem::take(&mut memory.note))
+                .unwrap_or_default();
+            let legible =
+                !reads.all_headers || subject.headers_in_hand().values().all(|value| text(value).is_ok());
+            let (true, Ok(values)) = (legible, Values::read(&reads.list, subject, &note)) else {
                 // The guest was not called: the instance is as good as before.
                 let _ = leased.finish(Ok(()));
+                give_back(subject, index, note, facts);
                 return ControlFlow::Break(Stop::NotUtf8 { step: index });
             };
             let verdict = match moment {
                 Moment::Request => leased.on_request(&values.borrowed(), &mut facts).await,
-                Moment::Response | Moment::Log => leased.on_response(&values.borrowed(), &note, &mut facts).await,
+                Moment::Response | Moment::Log => {
+                    leased.on_response(&values.borrowed(), &note, &mut facts).await
+                }
             };
             drop(values);
-            if let Some(memory) = subject.memory.get_mut(index) {
-                memory.note = note;
-            }
-            if let Some(facts) = facts {
-                subject.take_back(facts);
-            }
+            give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)
         }
         Err(failure) => Err(failure),
@@ -150,6 +160,16 @@ pub(super) fn lend(step: &Step, subject: &mut Subject, all_headers: bool) -> Opt
         facts.headers.clone_from(subject.headers_in_hand());
     }
     Some(facts)
+}
+
+/// After a call the exchange has its own again.
+pub(super) fn give_back(subject: &mut Subject, index: usize, note: Vec<u8>, facts: Option<Box<Facts>>) {
+    if let Some(memory) = subject.memory.get_mut(index) {
+        memory.note = note;
+    }
+    if let Some(facts) = facts {
+        subject.take_back(facts);
+    }
 }
 
 fn outcome(failure: &Failure) -> Outcome {

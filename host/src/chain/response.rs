@@ -18,7 +18,12 @@ use std::rc::Rc;
 ///
 /// `Break` carries what must be answered instead; the steps before it have then still to run, so
 /// `passed` is left at their number.
-pub async fn run(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, passed: &mut usize) -> ControlFlow<Stop> {
+pub async fn run(
+    chain: &Chain,
+    pools: &[Rc<Pool>],
+    subject: &mut Subject,
+    passed: &mut usize,
+) -> ControlFlow<Stop> {
     while *passed > 0 {
         *passed -= 1;
         let (index, step) = (*passed, &chain.steps[*passed]);
@@ -26,7 +31,8 @@ pub async fn run(chain: &Chain, pools: &[Rc<Pool>], subject: &mut Subject, passe
             continue;
         }
         if let Some(reads) = &step.plan.response
-            && let Some(reply) = call(step, &pools[step.slot], subject, index, Moment::Response, reads).await?
+            && let Some(reply) =
+                call(step, &pools[step.slot], subject, index, Moment::Response, reads).await?
         {
             return ControlFlow::Break(Stop::Reply { step: index, reply });
         }

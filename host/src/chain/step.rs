@@ -58,7 +58,8 @@ impl StepPlan {
             request: reads(exports.on_request, &plan.request_reads, Moment::Request)?,
             response: reads(exports.on_response, &plan.response_reads, Moment::Response)?,
             log: reads(exports.on_log, &plan.log_reads, Moment::Log)?,
-            writes: Writes::parse(&plan.writes, policy.settings.grants.writes.as_ref())?,
+            writes: Writes::parse(&plan.writes, policy.settings.grants.writes.as_ref())?
+                .among(&policy.settings.grants.upstreams),
             request_body: body(plan.request_body, exports.on_request_body, "on-request-body")?,
             response_body: body(plan.response_body, exports.on_response_body, "on-response-body")?,
         })
@@ -73,6 +74,8 @@ pub struct Chain {
     pub request_bodies: bool,
     pub response_bodies: bool,
     pub logs: bool,
+    /// Whether any step reads the request's own fields after the request was sent on.
+    pub recalls: bool,
     /// Whether any step's imports need the exchange's facts.
     pub lends: bool,
 }
@@ -84,6 +87,7 @@ impl Chain {
             request_bodies: any(|plan| plan.request_body != BodyStep::Pass),
             response_bodies: any(|plan| plan.response_body != BodyStep::Pass),
             logs: any(|plan| plan.log.is_some()),
+            recalls: any(|plan| [&plan.response, &plan.log].into_iter().flatten().any(Reads::recalls)),
             lends: steps.iter().any(|step| step.policy.wants_facts()),
             steps: steps.into(),
         }

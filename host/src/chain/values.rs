@@ -44,7 +44,9 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
     let tls = subject.peer.tls.as_ref();
     let end = subject.end.as_ref();
     Ok(match read {
-        Read::Header(name) => header(subject.response.as_ref().map_or(&subject.headers, |r| &r.headers), name)?,
+        Read::Header(name) => {
+            header(subject.response.as_ref().map_or(&subject.headers, |r| &r.headers), name)?
+        }
         Read::RequestHeader(name) => header(&subject.headers, name)?,
         Read::Trailer(name) => end.map(|end| header(&end.trailers, name)).transpose()?.flatten(),
         Read::Method => borrowed(subject.method.as_str()),
@@ -75,13 +77,13 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
             None => None,
         },
         Read::Cookie(name) => cookie_value(&subject.headers, name)?.map(|lookup| lookup.value),
-        Read::Claim(name) => {
-            subject.claims.as_ref().and_then(|claims| claims.text(name))
-        }
+        Read::Claim(name) => subject.claims.as_ref().and_then(|claims| claims.text(name)),
         Read::Context(name) => subject.context(name).map(Cow::Borrowed),
         Read::TimeStart => end.map(|end| Cow::Owned(rfc3339(end.start))),
         Read::TimeTotal => end.map(|end| Cow::Owned(end.total.as_micros().to_string())),
-        Read::TimeUpstream => end.and_then(|end| end.upstream).map(|time| Cow::Owned(time.as_micros().to_string())),
+        Read::TimeUpstream => {
+            end.and_then(|end| end.upstream).map(|time| Cow::Owned(time.as_micros().to_string()))
+        }
         Read::BytesIn => end.map(|end| Cow::Owned(end.bytes_in.to_string())),
         Read::BytesOut => end.map(|end| Cow::Owned(end.bytes_out.to_string())),
         Read::AnsweredBy => end.map(|end| Cow::Borrowed(&*end.answered_by)),

@@ -1,12 +1,13 @@
 //! The command line: a file per subcommand. Prints, and chooses the exit code.
 //!
 //! `main` calls it. Everything that a subcommand does is done by the rooms below; here it is only
-//! asked for and told.
+//! asked for and told. Never opens a socket, and never sees a request.
 
 pub mod check;
 mod compile_component;
 pub mod key;
 mod plans;
+mod plugin;
 mod run;
 pub mod schema;
 
@@ -42,6 +43,9 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Plugins of your own: from nothing to running
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Subscription keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Key(KeyCommand::Add { name, product, config }) => {
             code(key::run(&config, &name, product.as_deref(), &mut io::stdout(), &mut io::stderr()))
         }
+        Command::Plugin(command) => plugin::run(command),
         Command::CompileComponent { source, target, mode } => compile_component::run(&source, &target, &mode),
     }
 }

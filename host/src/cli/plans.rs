@@ -11,6 +11,7 @@ use crate::plugin::Policy;
 use crate::plugin::plan::BodyMode;
 use crate::server;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub fn describe(loaded: &Loaded, report: &mut Report) -> Vec<Note> {
 pub fn schemas(path: Option<&Path>) -> Result<Vec<(String, Value)>, String> {
     let config = match path {
         Some(path) => config::load(path).map_err(|report| report.render(""))?.config,
-        None => config::reverse_proxy("http://127.0.0.1")?,
+        None => config::reverse_proxy("http://127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 0)))?,
     };
     with_workshop(&config, |workshop| {
         let mut catalogue = Catalogue::new(config.plugins.directory.clone(), None);
@@ -81,9 +82,10 @@ fn with_workshop<T>(config: &Config, work: impl FnOnce(&Workshop) -> T) -> Resul
 }
 
 fn written(config: &Config) -> impl Iterator<Item = &Written> {
-    let chains = config.apis.iter().flat_map(|api| {
-        api.chain.iter().chain(api.operations.iter().flat_map(|operation| &operation.chain))
-    });
+    let chains = config
+        .apis
+        .iter()
+        .flat_map(|api| api.chain.iter().chain(api.operations.iter().flat_map(|operation| &operation.chain)));
     let placed = chains.filter_map(|link| match link {
         Link::Named { .. } => None,
         Link::InPlace(policy) => Some(policy),
@@ -118,7 +120,10 @@ fn lines(policy: &Policy) -> Vec<String> {
         }
     }
     if !grants.secrets.is_empty() {
-        lines.push(format!("may use secrets {}", grants.secrets.keys().cloned().collect::<Vec<_>>().join(", ")));
+        lines.push(format!(
+            "may use secrets {}",
+            grants.secrets.keys().cloned().collect::<Vec<_>>().join(", ")
+        ));
     }
     lines
 }

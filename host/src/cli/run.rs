@@ -6,6 +6,7 @@
 use crate::config;
 use crate::server::{Gateway, Origin};
 use crate::telemetry::trace::{self, Format};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,9 +16,12 @@ pub struct Arguments {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "witgate.yaml", conflicts_with = "to")]
     config: PathBuf,
-    /// No configuration: pass everything on :8080 to this URL
+    /// No configuration: pass everything to this URL
     #[arg(long, value_name = "URL")]
     to: Option<String>,
+    /// Where to listen without a configuration
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", requires = "to")]
+    listen: SocketAddr,
     /// How the gateway's own log is written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: LogFormat,
@@ -40,7 +44,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     // Everything that builds TLS is given its provider; this is for what a library makes itself.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let origin = match &arguments.to {
-        Some(to) => match config::reverse_proxy(to) {
+        Some(to) => match config::reverse_proxy(to, arguments.listen) {
             Ok(config) => Origin::Given(Box::new(config)),
             Err(why) => return super::fail(&why),
         },

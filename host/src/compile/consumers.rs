@@ -1,7 +1,7 @@
 //! Consumers, products and subscriptions as the directory that policies ask.
 
-use crate::config::model::{At, Config};
 use crate::config::Report;
+use crate::config::model::{At, Config};
 use crate::consumer::{Consumer, Directory, Product, ProductQuota, Subscription};
 use crate::state::Counters;
 use std::sync::Arc;

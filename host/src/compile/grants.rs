@@ -20,7 +20,9 @@ pub fn of(policy: &Policy, config: &Config, base: &Path) -> Grants {
     Grants {
         upstreams: of_kind(&policy.allow.upstreams, &|name| config.upstreams.iter().any(|u| u.name == name)),
         buckets: granted(&policy.allow.buckets),
-        urls: of_kind(&policy.allow.urls, &|name| name.starts_with("https://") || name.starts_with("http://")),
+        urls: of_kind(&policy.allow.urls, &|name| {
+            name.starts_with("https://") || name.starts_with("http://")
+        }),
         files: granted(&policy.allow.files),
         secrets: config
             .secrets

@@ -53,7 +53,8 @@ fn one(workshop: &Workshop, listener: &Listener, report: &mut Report) -> Option<
             match Tls::load(settings, provider, workshop.clock.unix()) {
                 Ok(tls) => Some(Arc::new(tls)),
                 Err(error) => {
-                    let named = |c: &&crate::config::model::Certificate| c.cert == error.file || c.key == error.file;
+                    let named =
+                        |c: &&crate::config::model::Certificate| c.cert == error.file || c.key == error.file;
                     let at = written.certificates.iter().find(named).map(|c| &c.at);
                     let at = at.or(written.client_auth.as_ref().map(|auth| &auth.at)).unwrap_or(&listener.at);
                     refuse(report, at, error.to_string());

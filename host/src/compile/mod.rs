@@ -2,7 +2,8 @@
 //!
 //! `server` calls it at start and at each reload, `cli` to check a configuration with its plugins.
 //! Runs off the workers' threads and may block: plugins are compiled and configured here. All
-//! mistakes of a configuration are reported together; whatever is wrong refuses the whole.
+//! mistakes of a configuration are reported together; whatever is wrong refuses the whole. Never
+//! changes what runs: its result is `server`'s to take up.
 
 mod consumers;
 mod grants;
@@ -65,14 +66,8 @@ pub fn compile(
     let (upstreams, upstream_names) = upstreams::compile(config, before, &mut report);
     let mut catalogue = Catalogue::new(config.plugins.directory.clone(), before);
     let mut policies = Policies::new(workshop, config, base, before);
-    let (router, routes) = routes::compile(
-        workshop,
-        config,
-        &upstream_names,
-        &mut catalogue,
-        &mut policies,
-        &mut report,
-    );
+    let (router, routes) =
+        routes::compile(workshop, config, &upstream_names, &mut catalogue, &mut policies, &mut report);
     // A named policy that stands in no chain is configured all the same: its mistakes are
     // mistakes, and whoever adds it to a chain later gets no surprise.
     policies.rest(&mut catalogue, &mut report);
@@ -85,7 +80,10 @@ pub fn compile(
         router,
         routes,
         policies: policies.into_slots(),
-        upstream_metrics: upstreams.iter().map(|upstream| workshop.metrics.upstream(upstream.name())).collect(),
+        upstream_metrics: upstreams
+            .iter()
+            .map(|upstream| workshop.metrics.upstream(upstream.name()))
+            .collect(),
         upstreams,
         upstream_names,
         directory: Arc::new(directory),

@@ -4,9 +4,9 @@
 //! when its bytes are the same. Files that nobody names are not looked into.
 
 use super::Workshop;
+use crate::plugin::Plugin;
 use crate::plugin::artifact::{ContentHash, WASM_BYTES_MAX};
 use crate::plugin::load::Origin;
-use crate::plugin::Plugin;
 use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -44,7 +44,8 @@ impl Catalogue {
 
     /// Names of everything that could be named.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = witgate_plugins::PLUGINS.iter().map(|plugin| plugin.name.to_string()).collect();
+        let mut names: Vec<_> =
+            witgate_plugins::PLUGINS.iter().map(|plugin| plugin.name.to_string()).collect();
         if let Some(directory) = &self.directory
             && let Ok(entries) = std::fs::read_dir(directory)
         {
@@ -88,7 +89,9 @@ impl Catalogue {
             match read_bounded(&path) {
                 Ok(bytes) => return Ok((Origin::File(path), bytes.into())),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("plugin `{name}` cannot be read: {}: {error}", path.display())),
+                Err(error) => {
+                    return Err(format!("plugin `{name}` cannot be read: {}: {error}", path.display()));
+                }
             }
         }
         match witgate_plugins::PLUGINS.iter().find(|plugin| plugin.name == name) {

@@ -4,8 +4,8 @@
 //! its instances, counters and quarantine.
 
 use super::{Catalogue, Workshop, grants, refuse};
-use crate::chain::step::{Step, StepPlan};
 use crate::chain::Writes;
+use crate::chain::step::{Step, StepPlan};
 use crate::config::model::{At, Config, Isolation, OnError, Policy as Written};
 use crate::config::{Diagnostic, Report};
 use crate::plugin::engine::MEMORY_BYTES_MAX;
@@ -44,7 +44,16 @@ impl<'a> Policies<'a> {
             running.entry(policy.label().clone()).or_default().push(policy.clone());
         }
         let labels = config.policies.iter().filter_map(|policy| policy.name.clone()).collect();
-        Policies { workshop, config, base, running, slots: vec![], plans: vec![], named: HashMap::new(), labels }
+        Policies {
+            workshop,
+            config,
+            base,
+            running,
+            slots: vec![],
+            plans: vec![],
+            named: HashMap::new(),
+            labels,
+        }
     }
 
     /// A step for a named policy; `None` if it was refused.
@@ -124,13 +133,15 @@ impl<'a> Policies<'a> {
         }
         let settings = self.settings(written, &plugin, label.into(), report)?;
         let before = self.running.get(&settings.label).map_or(&[][..], Vec::as_slice);
-        if let Some(same) = before.iter().find(|p| p.plugin.hash() == plugin.hash() && p.settings == settings) {
+        if let Some(same) = before.iter().find(|p| p.plugin.hash() == plugin.hash() && p.settings == settings)
+        {
             let same = same.clone();
             return self.keep(same, &written.at, report);
         }
         // An upgrade of a plugin under an unchanged configuration must not widen what the policy
         // may do without the operator's word.
-        let replaced = before.iter().find(|p| p.settings == settings && p.plugin.name() == plugin.name()).cloned();
+        let replaced =
+            before.iter().find(|p| p.settings == settings && p.plugin.name() == plugin.name()).cloned();
         match Policy::configure(plugin, settings, self.workshop.services.clone()) {
             Ok(policy) => {
                 if let Some(replaced) = replaced
@@ -162,7 +173,11 @@ impl<'a> Policies<'a> {
                 Some(self.slots.len() - 1)
             }
             Err(why) => {
-                refuse(report, at, format!("plugin `{}` made a plan that is not allowed: {why}", policy.plugin.name()));
+                refuse(
+                    report,
+                    at,
+                    format!("plugin `{}` made a plan that is not allowed: {why}", policy.plugin.name()),
+                );
                 None
             }
         }
@@ -178,7 +193,11 @@ impl<'a> Policies<'a> {
         let defaults = &self.config.plugins.limits;
         let memory = written.limits.memory.or(defaults.memory).unwrap_or(MEMORY_BYTES);
         if memory > MEMORY_BYTES_MAX as u64 {
-            refuse(report, &written.at, format!("a memory limit of {memory} bytes; at most {MEMORY_BYTES_MAX} are allowed"));
+            refuse(
+                report,
+                &written.at,
+                format!("a memory limit of {memory} bytes; at most {MEMORY_BYTES_MAX} are allowed"),
+            );
             return None;
         }
         let instances = if plugin.needs_fiber() { INSTANCES_ON_FIBERS } else { INSTANCES };

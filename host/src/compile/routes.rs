@@ -63,7 +63,11 @@ pub fn compile(
                 chain,
                 metrics: metrics.clone(),
             });
-            operations.push(OperationSpec { methods: methods(operation), template: operation.path.clone(), route });
+            operations.push(OperationSpec {
+                methods: methods(operation),
+                template: operation.path.clone(),
+                route,
+            });
         }
         specs.push(ApiSpec {
             listeners: listeners(api, config),
@@ -114,7 +118,12 @@ fn methods(operation: &Operation) -> Vec<Method> {
 
 fn listeners(api: &Api, config: &Config) -> Vec<ListenerId> {
     let index = |name: &String| config.listeners.iter().position(|listener| listener.name == *name);
-    api.listeners.iter().filter_map(index).filter_map(|index| u16::try_from(index).ok()).map(ListenerId).collect()
+    api.listeners
+        .iter()
+        .filter_map(index)
+        .filter_map(|index| u16::try_from(index).ok())
+        .map(ListenerId)
+        .collect()
 }
 
 fn rewrite(api: &Api) -> Rewrite {
@@ -122,8 +131,6 @@ fn rewrite(api: &Api) -> Rewrite {
     match &api.rewrite {
         Written::Keep => Rewrite::Keep,
         Written::StripPrefix => Rewrite::Replace { prefix, with: "".into() },
-        Written::ReplacePrefix(with) => {
-            Rewrite::Replace { prefix, with: with.trim_end_matches('/').into() }
-        }
+        Written::ReplacePrefix(with) => Rewrite::Replace { prefix, with: with.trim_end_matches('/').into() },
     }
 }

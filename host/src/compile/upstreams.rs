@@ -1,12 +1,12 @@
 //! Upstreams of a configuration; those whose settings did not change keep their connections.
 
 use super::refuse;
-use crate::config::model::{self, Config};
 use crate::config::Report;
+use crate::config::model::{self, Config};
 use crate::snapshot::Snapshot;
 use crate::upstream::{
-    Balance, EjectionSettings, EndpointSettings, HealthSettings, HostField, Protocol, RetrySettings, Settings,
-    Timeouts, TlsSettings, Upstream,
+    Balance, EjectionSettings, EndpointSettings, HealthSettings, HostField, Protocol, RetrySettings,
+    Settings, Timeouts, TlsSettings, Upstream,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +16,11 @@ pub fn compile(
     before: Option<&Snapshot>,
     report: &mut Report,
 ) -> (Vec<Arc<Upstream>>, HashMap<String, usize>) {
-    let running: HashMap<&str, &Arc<Upstream>> =
-        before.iter().flat_map(|snapshot| &snapshot.upstreams).map(|upstream| (upstream.name(), upstream)).collect();
+    let running: HashMap<&str, &Arc<Upstream>> = before
+        .iter()
+        .flat_map(|snapshot| &snapshot.upstreams)
+        .map(|upstream| (upstream.name(), upstream))
+        .collect();
     let (mut upstreams, mut names) = (Vec::new(), HashMap::new());
     for written in &config.upstreams {
         let settings = settings(written);

@@ -13,6 +13,7 @@ pub mod source;
 mod tests;
 mod units;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use diagnostic::Severity;
@@ -60,14 +61,13 @@ pub fn check_source(source: &Source) -> Result<Loaded, Report> {
     Ok(Loaded { config, files: source.files.clone(), warnings, folder: source.folder.clone(), report })
 }
 
-/// The configuration of `witgate run --to URL`: a plain reverse proxy on port 8080 of all
-/// addresses, without an admin port.
-pub fn reverse_proxy(to: &str) -> Result<Config, String> {
+/// The configuration of `witgate run --to URL`: a plain reverse proxy, without an admin port.
+pub fn reverse_proxy(to: &str, listen: SocketAddr) -> Result<Config, String> {
     if let Err(mistake) = units::endpoint(to) {
         return Err(format!("\"{to}\" {}; expected {}", mistake.what, mistake.expected));
     }
     let text = serde_json::json!({
-        "listeners": [{ "name": "public", "address": "0.0.0.0:8080" }],
+        "listeners": [{ "name": "public", "address": listen.to_string() }],
         // `$${`: an argument is no configuration, and expands nothing.
         "upstreams": { "origin": { "endpoints": [to.replace("${", "$${")] } },
         "apis": [{ "name": "proxy", "path": "/", "upstream": "origin" }],

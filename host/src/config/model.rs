@@ -369,7 +369,10 @@ pub enum Rewrite {
 #[expect(clippy::large_enum_variant, reason = "few, read once per reload; a box would only be in the way")]
 pub enum Link {
     /// Index into `Config::policies`.
-    Named { at: At, policy: usize },
+    Named {
+        at: At,
+        policy: usize,
+    },
     InPlace(Policy),
 }
 

@@ -190,12 +190,16 @@ fn schemas_of_plugins_are_merged_in() {
 
 #[test]
 fn a_reverse_proxy_needs_no_file() {
-    let config = reverse_proxy("http://[::1]:9000").unwrap();
+    let config = reverse_proxy("http://[::1]:9000", "0.0.0.0:8080".parse().unwrap()).unwrap();
     assert_eq!(config.listeners[0].address.port(), 8080);
     assert_eq!((config.upstreams[0].endpoints[0].host.as_str(), config.apis[0].path.as_str()), ("::1", "/"));
     assert!(config.admin.is_none());
-    assert!(reverse_proxy("localhost:9000").unwrap_err().contains("has no scheme"));
-    assert!(reverse_proxy("http://${env:HOME}").is_err());
+    assert!(
+        reverse_proxy("localhost:9000", "0.0.0.0:8080".parse().unwrap())
+            .unwrap_err()
+            .contains("has no scheme")
+    );
+    assert!(reverse_proxy("http://${env:HOME}", "0.0.0.0:8080".parse().unwrap()).is_err());
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Answers on their way out: counted while they are written, and those to refused requests.
 //!
-//! Called by `serve`. Never changes what a service answered.
+//! Called by `serve`. Never changes what a service answered, but for what HTTP itself rules out.
 
 use super::Fault;
-use super::sweep::Link;
+use super::sweep::{Ending, Link};
 use crate::message::body::{Body, BodyError};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,13 +20,15 @@ pub(super) struct InFlight {
     link: Rc<Link>,
     /// The last piece of the answer is handed over; it is the client's turn.
     handed: Cell<bool>,
+    /// Nothing is left to hand over.
+    ended: Cell<bool>,
 }
 
 impl InFlight {
     /// Returns what `sight` saw of the head as well.
     pub(super) fn begin(link: &Rc<Link>) -> (InFlight, u8) {
         let seen = link.pulse.begin();
-        (InFlight { link: Rc::clone(link), handed: Cell::new(false) }, seen)
+        (InFlight { link: Rc::clone(link), handed: Cell::new(false), ended: Cell::new(false) }, seen)
     }
 
     fn set_handed(&self, handed: bool) {
@@ -41,6 +43,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_handed(false);
         self.link.pulse.end();
+        self.link.settle(if self.ended.get() { Ending::Whole } else { Ending::Abandoned });
     }
 }
 
@@ -52,21 +55,40 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What hyper is to send. On a connection that leaves, hyper says so itself, unless it has
-    /// not been told yet.
+    /// What hyper is to send to a request of this version; `to_head`: of the method HEAD. On a
+    /// connection that leaves, hyper says so itself, unless it has not been told yet.
     pub(super) fn response(
         mut response: Response<Body>,
         version: Version,
+        to_head: bool,
         in_flight: InFlight,
     ) -> Response<Answer> {
+        if version == Version::HTTP_2 {
+            remove_forbidden_body(&mut response, to_head);
+        }
         if in_flight.link.leaves()
             && version != Version::HTTP_2
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        // hyper does not ask for the end of a body that has ended.
+        in_flight.ended.set(response.body().is_end_stream());
         response.map(|body| Answer { body, in_flight })
     }
+}
+
+/// hyper sends what it is given on HTTP/2, where some answers may have no content (RFC 9110 section
+/// 6.4.1); on HTTP/1 it looks after that itself.
+fn remove_forbidden_body(response: &mut Response<Body>, to_head: bool) {
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !(to_head || bodiless) || response.body().is_end_stream() {
+        return;
+    }
+    if to_head && let Some(length @ 1..) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    *response.body_mut() = Body::Empty;
 }
 
 impl http_body::Body for Answer {
@@ -79,6 +101,10 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.in_flight.set_handed(polled.is_ready());
+        // A body that breaks is not the client's doing.
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.body.is_end_stream() {
+            self.in_flight.ended.set(true);
+        }
         let pieces = &self.in_flight.link.pieces;
         pieces.set(pieces.get().wrapping_add(1));
         polled

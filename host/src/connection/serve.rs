@@ -11,8 +11,8 @@ use super::wire::Wire;
 use super::{Fault, Limits, Service, misdirected, strict};
 use crate::listener::{Drain, Protocol, Streams};
 use crate::message::peer::Peer;
-use http::Response;
 use http::request::Parts;
+use http::{Method, Response};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -105,7 +105,7 @@ impl<S: Service> Connections<S> {
         let (in_flight, seen) = InFlight::begin(link);
         link.unread.set(!request.body().is_end_stream());
         let (parts, body) = request.into_parts();
-        let version = parts.version;
+        let (version, to_head) = (parts.version, parts.method == Method::HEAD);
         let called = match self.judge(peer, &parts, seen) {
             Ok(()) => Ok(self.service.call(peer, Request::from_parts(parts, body))),
             Err(fault) => {
@@ -120,7 +120,7 @@ impl<S: Service> Connections<S> {
                 Ok(future) => future.await,
                 Err(refusal) => refusal,
             };
-            Ok(Answer::response(response, version, in_flight))
+            Ok(Answer::response(response, version, to_head, in_flight))
         }
     }
 
@@ -241,6 +241,10 @@ where
     poll_fn(|cx| {
         link.park(cx.waker());
         if link.order() == Order::Cut {
+            if link.pulse.is_calm() {
+                // Whatever it comes to: `wire` writes the last word and lets nothing else happen.
+                let _ = Pin::new(&mut *connection).poll(cx);
+            }
             return Poll::Ready(None);
         }
         loop {

@@ -29,6 +29,13 @@ const TICK_MAX: Duration = Duration::from_millis(500);
 /// How long a drain waits for the first request of a connection that is open already: it may be
 /// on its way, and its client has no answer that says `Connection: close` to go by.
 const FRESH: Duration = Duration::from_millis(500);
+/// Streams that an HTTP/2 client may reset before they are answered, beyond those it lets end and
+/// `RESETS_PER_SECOND`. A browser that looks something up at every key resets a few a second; a
+/// client that asks only to cancel has the upstreams work for nobody (CVE-2023-44487).
+const RESETS: u32 = 200;
+const RESETS_PER_SECOND: u32 = 5;
+/// What is left is kept in thousandths, as a tick gives less than one.
+const RESET: u32 = 1000;
 /// How long a connection without requests may take to say goodbye: an HTTP/2 client has to
 /// answer a PING before the last GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -43,6 +50,14 @@ pub(super) enum Order {
     Leave,
     /// Close now.
     Cut,
+}
+
+/// How an exchange ended for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Whole,
+    /// It left, or reset the stream, or made this side reset it.
+    Abandoned,
 }
 
 /// What a connection does, as far as time-outs tell it apart. The number changes with each move.
@@ -69,6 +84,8 @@ pub(super) struct Link {
     pub(super) handed: Cell<u32>,
     /// Grows with each piece.
     pub(super) pieces: Cell<u32>,
+    /// Resets that are left, in thousandths.
+    resets: Cell<u32>,
     last: Cell<(Phase, u32)>,
 }
 
@@ -96,6 +113,22 @@ impl Link {
         }
     }
 
+    /// An exchange is over: its answer handed over whole, or not wanted any more.
+    pub(super) fn settle(&self, ending: Ending) {
+        match (ending, self.resets.get().checked_sub(RESET)) {
+            (Ending::Whole, _) => self.grant(RESET),
+            (Ending::Abandoned, Some(left)) => self.resets.set(left),
+            (Ending::Abandoned, None) => {
+                self.pulse.set_calm();
+                self.tell(Order::Cut);
+            }
+        }
+    }
+
+    fn grant(&self, resets: u32) {
+        self.resets.set(self.resets.get().saturating_add(resets).min(RESETS * RESET));
+    }
+
     fn tell(&self, order: Order) {
         if order > self.order.get() {
             self.order.set(order);
@@ -120,6 +153,7 @@ impl Link {
 
     /// One tick has passed.
     fn tick(&self, ticks: Ticks) {
+        self.grant(ticks.resets);
         let phase = self.phase();
         let (last, count) = self.last.get();
         if phase != last {
@@ -149,6 +183,8 @@ struct Ticks {
     idle: u32,
     fresh: u32,
     goodbye: u32,
+    /// Resets that a tick gives back, in thousandths.
+    resets: u32,
 }
 
 impl Ticks {
@@ -163,6 +199,7 @@ impl Ticks {
             idle: count(limits.idle),
             fresh: count(FRESH),
             goodbye: count(GOODBYE),
+            resets: u32::try_from(length.as_millis()).unwrap_or(0) * RESETS_PER_SECOND,
         }
     }
 }
@@ -199,6 +236,7 @@ impl Sweep {
             unread: Cell::new(false),
             handed: Cell::new(0),
             pieces: Cell::new(0),
+            resets: Cell::new(RESETS * RESET),
             last: Cell::new((Phase::Busy, 0)),
         });
         let mut links = self.links.borrow_mut();
@@ -329,6 +367,33 @@ mod tests {
         assert_eq!(ticks_until_told(&sweep, &joined.link, pieces), 100);
         assert!(ticks_until_told(&sweep, &joined.link, || {}) <= 16);
         assert_eq!(joined.link.order(), Order::Cut);
+    }
+
+    #[test]
+    fn a_client_that_only_resets_is_cut() {
+        let sweep = sweep();
+        let (link, pulse) = (sweep.join().link.clone(), |link: &Link| link.pulse.is_calm());
+        for _ in 0..RESETS {
+            link.settle(Ending::Abandoned);
+        }
+        assert_eq!((link.order(), pulse(&link)), (Order::Serve, false));
+        link.settle(Ending::Abandoned);
+        assert_eq!((link.order(), pulse(&link)), (Order::Cut, true));
+
+        // One that lets as many end, or takes its time, is not.
+        let link = sweep.join().link.clone();
+        for _ in 0..10 * RESETS {
+            link.settle(Ending::Abandoned);
+            link.settle(Ending::Whole);
+        }
+        for _ in 0..RESETS {
+            link.settle(Ending::Abandoned);
+        }
+        for _ in 0..1000 {
+            link.tick(Ticks { idle: u32::MAX, ..sweep.ticks });
+            link.settle(Ending::Abandoned);
+        }
+        assert_eq!(link.order(), Order::Serve);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::*;
 use crate::listener::{
     CertificateSettings, Counters, Drain, DrainControl, Listener, Settings, Tls, TlsSettings, accept,
 };
+use crate::message::forwarded::{ForwardedCache, Scheme};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use std::cell::{Cell, RefCell};
@@ -200,7 +201,13 @@ fn the_future_of_an_http1_connection_stays_small() {
     run(async || {
         let control = DrainControl::new();
         let connections = Connections::new(Echo(Rc::default()), &Limits::default(), control.drain());
-        let peer = Rc::new(Peer { address: ([127, 0, 0, 1], 1).into(), listener: "test".into(), tls: None });
+        let forwarded = ForwardedCache::new([127, 0, 0, 1].into(), Scheme::Http);
+        let peer = Rc::new(Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            listener: "test".into(),
+            forwarded,
+            tls: None,
+        });
         let (stream, _other) = tokio::io::duplex(1);
         let size = size_of_val(&crate::listener::Streams::serve(
             connections,

@@ -3,6 +3,9 @@
 //! Made by `serve` for each connection; after an upgrade the tunnel reads on through it, and may
 //! do so on any thread (hyper demands it), so the notes it shares with `sweep` are atomics:
 //! plain loads and stores, only one thread ever writes. Never reads ahead beyond the preface.
+//!
+//! hyper has no way to say why it closes an HTTP/2 connection, so that is said here: a last GOAWAY
+//! after the frame that is being written.
 
 use super::sight::Sight;
 use std::io;
@@ -14,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What every HTTP/2 client begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 6.8); any stream may have been acted on.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 /// What is known of a connection without asking hyper.
 #[derive(Debug, Default)]
@@ -30,6 +36,8 @@ pub(super) struct Pulse {
     seen: AtomicU8,
     /// The client sends no more.
     ended: AtomicBool,
+    /// The client is to be told to calm down, and nothing else. HTTP/2 only.
+    calm: AtomicBool,
 }
 
 impl Pulse {
@@ -72,6 +80,14 @@ impl Pulse {
     pub(super) fn ended(&self) -> bool {
         self.ended.load(Relaxed)
     }
+
+    pub(super) fn set_calm(&self) {
+        self.calm.store(true, Relaxed);
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -84,13 +100,58 @@ pub(super) struct Wire<IO> {
     peeked_length: u8,
     given: u8,
     http2: bool,
+    written: Written,
+}
+
+/// Where in a frame of HTTP/2 (RFC 9113 section 4.1) that which was written ends.
+#[derive(Debug, Default)]
+struct Written {
+    /// Bytes of its head; 0: between two frames, if nothing is left.
+    head: u8,
+    length: u32,
+    /// Bytes of its payload to come.
+    left: u32,
+}
+
+impl Written {
+    fn advance(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            if self.left > 0 {
+                let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                self.left -= u32::try_from(count).unwrap_or(self.left);
+                bytes = &bytes[count..];
+                continue;
+            }
+            bytes = rest;
+            if self.head < 3 {
+                self.length = self.length << 8 | u32::from(byte);
+            }
+            self.head += 1;
+            if self.head == 9 {
+                *self = Written { left: self.length, ..Written::default() };
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.head == 0 && self.left == 0
+    }
 }
 
 impl<IO: AsyncRead + Unpin> Wire<IO> {
     pub(super) fn new(io: IO, pulse: Arc<Pulse>) -> Wire<IO> {
         pulse.settled.store(true, Relaxed);
         let sight = Sight::new();
-        Wire { io, pulse, sight, peeked: [0; PREFACE.len()], peeked_length: 0, given: 0, http2: false }
+        Wire {
+            io,
+            pulse,
+            sight,
+            peeked: [0; PREFACE.len()],
+            peeked_length: 0,
+            given: 0,
+            http2: false,
+            written: Written::default(),
+        }
     }
 
     /// The bytes are HTTP/2's: they have no heads that could be told.
@@ -146,6 +207,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.pulse.is_calm() {
+            // Nothing more is heard, so that hyper goes on to write.
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         if this.given < this.peeked_length {
             let left = &this.peeked[usize::from(this.given)..usize::from(this.peeked_length)];
@@ -164,12 +229,37 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     }
 }
 
+impl<IO: AsyncWrite + Unpin> Wire<IO> {
+    /// Says once that the client is to calm down, if what was written allows it; an error then.
+    fn part(&mut self, cx: &mut Context<'_>) -> io::Error {
+        if self.http2 && self.written.is_between() {
+            // All or nothing, and no second try: the connection is being cut.
+            let written = Pin::new(&mut self.io).poll_write(cx, &CALM);
+            let flushed = Pin::new(&mut self.io).poll_flush(cx);
+            tracing::debug!(?written, ?flushed, "an HTTP/2 client resets too many streams");
+            self.http2 = false;
+        }
+        io::ErrorKind::ConnectionAborted.into()
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let this = &mut *self;
+        if this.pulse.is_calm() {
+            return Poll::Ready(Err(this.part(cx)));
+        }
+        let count = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
+        if this.http2 {
+            this.written.advance(&bytes[..count]);
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pulse.is_calm() {
+            return Poll::Ready(Err(self.part(cx)));
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -182,7 +272,20 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let this = &mut *self;
+        if this.pulse.is_calm() {
+            return Poll::Ready(Err(this.part(cx)));
+        }
+        let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        if this.http2 {
+            let mut left = count;
+            for slice in slices {
+                let length = left.min(slice.len());
+                this.written.advance(&slice[..length]);
+                left -= length;
+            }
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -226,5 +329,31 @@ mod tests {
         assert_eq!(sniff(&preface).await, (true, PREFACE.to_vec()));
         let more = [&PREFACE[..], b"\0\0\0"].concat();
         assert_eq!(sniff(&[&more]).await, (true, more.clone()));
+    }
+
+    #[tokio::test]
+    async fn the_last_word_comes_between_two_frames() {
+        let frames = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc", &[0, 0, 0, 4, 1, 0, 0, 0, 0]].concat();
+        // After whole frames it is said, within one it is not.
+        for (length, said) in
+            [(0, true), (12, true), (21, true), (1, false), (9, false), (11, false), (20, false)]
+        {
+            let (mut client, server) = duplex(64);
+            let pulse = Arc::<Pulse>::default();
+            let mut wire = Wire::new(server, Arc::clone(&pulse));
+            wire.set_http2();
+            let (first, second) = frames[..length].split_at(length / 2);
+            wire.write_all(first).await.unwrap();
+            wire.write_all(second).await.unwrap();
+            wire.flush().await.unwrap();
+            pulse.set_calm();
+            assert!(wire.flush().await.is_err());
+            assert!(wire.write_all(b"more").await.is_err());
+            drop(wire);
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).await.unwrap();
+            let expected = if said { [&frames[..length], &CALM].concat() } else { frames[..length].to_vec() };
+            assert_eq!(bytes, expected, "{length}");
+        }
     }
 }

@@ -4,15 +4,16 @@
 //! byte, or to where the client left. Every exchange is written down exactly once. Never changes
 //! what the client gets.
 
+use super::Inlet;
 use super::intake::{Counted, Refused};
 use super::outcome::{Answered, Outcome};
 use super::view::View;
-use super::Inlet;
 use crate::chain;
 use crate::chain::Subject;
 use crate::chain::subject::End;
 use crate::connection::Fault;
 use crate::message::body::{Body, BodyError};
+use crate::message::id::RequestId;
 use crate::message::peer::Peer;
 use crate::message::problem::Problem;
 use crate::snapshot::Route;
@@ -20,9 +21,11 @@ use crate::telemetry::access_log::{Answered as Who, Entry};
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -38,8 +41,10 @@ struct Record {
     /// Since the Unix epoch.
     start: Duration,
     method: Method,
-    /// As received, until the request is admitted.
+    /// As received, of a request that was not admitted.
     path: String,
+    /// That the client was told, of a request that was not admitted.
+    id: Option<RequestId>,
     version: Version,
     admitted: Option<Admitted>,
     counted: Option<Rc<Counted>>,
@@ -56,6 +61,10 @@ struct Record {
 struct Admitted {
     view: Rc<View>,
     route: usize,
+    /// What is told of an exchange that was broken off.
+    id: RequestId,
+    client: IpAddr,
+    path: PathAndQuery,
     /// Comes home with the answer; an exchange that is broken off has none.
     subject: Option<Box<Subject>>,
 }
@@ -69,6 +78,7 @@ impl Account {
             start: inlet.worker.clock.unix(),
             method: request.method().clone(),
             path: String::new(),
+            id: None,
             version: request.version(),
             admitted: None,
             counted: None,
@@ -83,9 +93,16 @@ impl Account {
     }
 
     /// The request has a route.
-    pub fn admit(&mut self, view: &Rc<View>, route: usize, counted: Rc<Counted>) {
+    pub fn admit(&mut self, view: &Rc<View>, route: usize, subject: &Subject, counted: Rc<Counted>) {
         if let Some(record) = &mut self.0 {
-            record.admitted = Some(Admitted { view: view.clone(), route, subject: None });
+            record.admitted = Some(Admitted {
+                view: view.clone(),
+                route,
+                id: subject.id,
+                client: subject.client.ip,
+                path: subject.routed.clone(),
+                subject: None,
+            });
             record.counted = Some(counted);
         }
     }
@@ -97,13 +114,9 @@ impl Account {
         }
     }
 
-    /// The reason as it really is: a body that broke off because it was too large.
+    /// The reason as it really is: a body that broke off because the gateway broke it off.
     pub fn reason_of(&self, reason: Reason) -> Reason {
-        let exceeded = self.0.as_ref().and_then(|record| record.counted.as_ref()).is_some_and(|c| c.exceeded.get());
-        match exceeded {
-            true => Reason::BodyTooLarge,
-            false => reason,
-        }
+        self.0.as_ref().and_then(|record| record.body_broken()).unwrap_or(reason)
     }
 
     /// Answers a request that got no chain.
@@ -119,6 +132,7 @@ impl Account {
         let response = problem.into_response(refused.dialect);
         if let Some(mut record) = self.0.take() {
             record.path = refused.path;
+            record.id = id;
             record.reason = refused.reason;
             record.answered = Answered::Gateway;
             record.status = response.status();
@@ -148,9 +162,16 @@ impl Account {
                 record.bytes_out = bytes.len() as u64;
                 Body::Full(bytes)
             }
-            body => Body::wrap(Told { body, record }),
+            body => Body::wrap(Told { body, record, failed: false }),
         };
         response
+    }
+}
+
+impl Record {
+    /// Why the request's body was broken off, if it was.
+    fn body_broken(&self) -> Option<Reason> {
+        self.counted.as_ref()?.broken.get()
     }
 }
 
@@ -160,14 +181,29 @@ impl Drop for Record {
         let bytes_in = self.counted.as_ref().map_or(0, |counted| counted.bytes.get());
         let inlet = self.inlet.clone();
         let worker = &inlet.worker;
-        let Some(Admitted { view, route, mut subject }) = self.admitted.take() else {
-            worker.unrouted.exchange(self.status.as_u16(), self.reason, total, None, bytes_in, self.bytes_out);
-            write_line(self, None, None, total, bytes_in);
+        let Some(mut admitted) = self.admitted.take() else {
+            worker.unrouted.exchange(
+                self.status.as_u16(),
+                self.reason,
+                total,
+                None,
+                bytes_in,
+                self.bytes_out,
+            );
+            write_line(self, None, total, bytes_in);
             return;
         };
-        let route = &view.snapshot.routes[route];
-        route.metrics.exchange(self.status.as_u16(), self.reason, total, self.upstream, bytes_in, self.bytes_out);
-        if let Some(subject) = &mut subject {
+        let view = admitted.view.clone();
+        let route = &view.snapshot.routes[admitted.route];
+        route.metrics.exchange(
+            self.status.as_u16(),
+            self.reason,
+            total,
+            self.upstream,
+            bytes_in,
+            self.bytes_out,
+        );
+        if let Some(subject) = &mut admitted.subject {
             if let Some(identity) = &subject.identity {
                 worker.consumer(identity).exchange();
             }
@@ -185,11 +221,11 @@ impl Drop for Record {
                 chain::log::add(&route.chain, &view.waiting, subject);
             }
         }
-        write_line(self, Some(route), subject.as_deref(), total, bytes_in);
+        write_line(self, Some((route, &admitted)), total, bytes_in);
     }
 }
 
-fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>, total: Duration, bytes_in: u64) {
+fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Duration, bytes_in: u64) {
     let Some(access_log) = &record.inlet.worker.access_log else { return };
     let answered = match &record.answered {
         Answered::Upstream => Who::Upstream,
@@ -197,14 +233,17 @@ fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>,
         Answered::Gateway => Who::Gateway,
         Answered::Client => Who::Client,
     };
+    let subject = admitted.and_then(|(_, admitted)| admitted.subject.as_deref());
     access_log.write(&Entry {
         time: record.start,
-        id: subject.map_or("", |subject| subject.id.as_str()),
-        client: subject.map_or(record.peer.address.ip(), |subject| subject.client.ip),
+        id: admitted
+            .map_or(record.id.as_ref(), |(_, admitted)| Some(&admitted.id))
+            .map_or("", RequestId::as_str),
+        client: admitted.map_or(record.peer.address.ip().to_canonical(), |(_, admitted)| admitted.client),
         method: record.method.as_str(),
-        path: subject.map_or(&record.path, |subject| subject.routed.path()),
-        api: route.map(|route| &*route.api),
-        operation: route.and_then(|route| route.operation.as_deref()),
+        path: admitted.map_or(&record.path, |(_, admitted)| admitted.path.path()),
+        api: admitted.map(|(route, _)| &*route.api),
+        operation: admitted.and_then(|(route, _)| route.operation.as_deref()),
         consumer: subject.and_then(|subject| subject.consumer()).map(|name| &**name),
         product: subject.and_then(|subject| subject.product()).map(|name| &**name),
         status: record.status.as_u16(),
@@ -225,7 +264,7 @@ fn write_line(record: &Record, route: Option<&Route>, subject: Option<&Subject>,
 }
 
 /// Writes down a request that the connection refused itself.
-pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Fault) {
+pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
     drop(Box::new(Record {
         inlet: inlet.clone(),
         peer: peer.clone(),
@@ -233,16 +272,17 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
         start: inlet.worker.clock.unix(),
         method: request.method.clone(),
         path: request.uri.path().to_string(),
+        id: None,
         version: request.version,
         admitted: None,
         counted: None,
         upstream: None,
-        status: StatusCode::BAD_REQUEST,
-        reason: Reason::MalformedRequest,
+        status: fault.status(),
+        reason: fault.reason(),
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),
-            whole: false,
+        whole: false,
     }));
 }
 
@@ -250,13 +290,18 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, _fault: Faul
 struct Told {
     body: Body,
     record: Box<Record>,
+    /// The body broke.
+    failed: bool,
 }
 
 impl http_body::Body for Told {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
@@ -268,7 +313,11 @@ impl http_body::Body for Told {
                 }
                 this.record.whole |= this.body.is_end_stream();
             }
-            Poll::Ready(Some(Err(_))) => this.record.reason = Reason::ResponseBroken,
+            // An upstream that answers while it is being sent a body breaks off with the body.
+            Poll::Ready(Some(Err(_))) => {
+                this.record.reason = this.record.body_broken().unwrap_or(Reason::ResponseBroken);
+                this.failed = true;
+            }
             Poll::Ready(None) => this.record.whole = true,
             Poll::Pending => {}
         }
@@ -287,7 +336,7 @@ impl http_body::Body for Told {
 impl Drop for Told {
     fn drop(&mut self) {
         // Neither its end nor an error was seen: whoever was reading it left.
-        if !self.record.whole && self.record.reason != Reason::ResponseBroken {
+        if !self.record.whole && !self.failed {
             self.record.reason = Reason::ClientClosed;
         }
     }

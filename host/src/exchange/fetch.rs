@@ -43,7 +43,8 @@ async fn fetch(view: &View, asked: FetchRequest, bytes_max: usize) -> Result<Fet
     let request = request(asked).ok_or(FetchError::Protocol)?;
     let work = async {
         let mut call = Call { timeout, ..Call::default() };
-        let response = view.upstreams[index].send(request, &mut call).await.map_err(|failure| error(&failure))?;
+        let response =
+            view.upstreams[index].send(request, &mut call).await.map_err(|failure| error(&failure))?;
         collect(response, bytes_max).await
     };
     tokio::time::timeout(timeout.unwrap_or(TIME_MAX), work).await.unwrap_or(Err(FetchError::Timeout))
@@ -63,7 +64,8 @@ fn request(asked: FetchRequest) -> Option<Request<Body>> {
         None => PathAndQuery::try_from(normal.into_owned()),
     };
     let mut request = Request::new(Body::full(asked.body));
-    *request.method_mut() = Method::from_bytes(asked.method.as_bytes()).ok().filter(|m| *m != Method::CONNECT)?;
+    *request.method_mut() =
+        Method::from_bytes(asked.method.as_bytes()).ok().filter(|m| *m != Method::CONNECT)?;
     *request.uri_mut() = target.ok()?.into();
     for (name, value) in asked.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !is_framing(name.as_str()))?;

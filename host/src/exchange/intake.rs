@@ -3,6 +3,7 @@
 //! The first stage of `run`. What is refused here has met no policy and no upstream. Never waits.
 
 use super::Inlet;
+use super::expectation;
 use super::view::View;
 use crate::chain::Subject;
 use crate::chain::request::memory;
@@ -27,6 +28,8 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 
 /// A request on its way to its chain.
 pub struct Intake {
@@ -38,6 +41,8 @@ pub struct Intake {
     /// Set for an OPTIONS request that only a policy can answer: the methods that are allowed.
     pub preflight: Option<HeaderValue>,
     pub upgrade: Option<Upgrade>,
+    /// The client waits to be asked for the body.
+    pub expects: bool,
     pub counted: Rc<Counted>,
 }
 
@@ -61,12 +66,14 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
-    let refuse = |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
+    let refuse =
+        |reason, parts: &Parts| Refused { reason, allow: None, dialect, path: parts.uri.path().to_string() };
     let target = target(&parts).map_err(|reason| refuse(reason, &parts))?;
     let Ok(received) = receive_request(&mut parts.headers) else {
         return Err(refuse(Reason::RepeatedHeader, &parts));
     };
-    if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes) {
+    if inlet.body_bytes != 0 && content_length(&parts.headers).is_some_and(|length| length > inlet.body_bytes)
+    {
         return Err(refuse(Reason::BodyTooLarge, &parts));
     }
     let view = inlet.worker.view();
@@ -77,6 +84,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         remove_claims(&mut parts.headers);
     }
     // hyper asks the client for the body when somebody reads it.
+    let expects = expectation::is_stated(parts.version, &parts.headers);
     parts.headers.remove(EXPECT);
     let found = view.snapshot.router.find(ListenerId(inlet.listener), host, &parts.method, target.path());
     let (found, preflight) = match found {
@@ -89,7 +97,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     };
     let route = found.route.0 as usize;
     let matched = &view.snapshot.routes[route];
-    let (body, counted) = count(incoming, inlet.body_bytes);
+    let (body, counted) = count(incoming, inlet);
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
     let subject = Subject {
@@ -117,7 +125,7 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
         end: None,
     };
     let upgrade = received.upgrade.map(|protocol| Upgrade { protocol, client: client_upgrade });
-    Ok(Intake { subject, body, route, preflight, upgrade, counted, view })
+    Ok(Intake { subject, body, route, preflight, upgrade, expects, counted, view })
 }
 
 /// The one normal form of the request's path, with its query.
@@ -149,44 +157,61 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Bytes of a request's body, as they come.
+/// Bytes of a request's body, as they come, and what the client did wrong about them.
 #[derive(Debug, Default)]
 pub struct Counted {
     pub bytes: Cell<u64>,
-    /// The client broke the bound, which is why its body broke off.
-    pub exceeded: Cell<bool>,
+    /// Why the body broke off, where it was the gateway that broke it off.
+    pub broken: Cell<Option<Reason>>,
 }
 
-fn count(incoming: Incoming, limit: u64) -> (Body, Rc<Counted>) {
+fn count(incoming: Incoming, inlet: &Inlet) -> (Body, Rc<Counted>) {
     let counted = Rc::new(Counted::default());
     if incoming.is_end_stream() {
         return (Body::Empty, counted);
     }
-    let limit = if limit == 0 { u64::MAX } else { limit };
-    (Body::wrap(Counting { incoming, counted: counted.clone(), limit }), counted)
+    let limit = if inlet.body_bytes == 0 { u64::MAX } else { inlet.body_bytes };
+    let patience = Patience { idle: inlet.idle, timer: None, waiting: false };
+    (Body::wrap(Counting { incoming, counted: counted.clone(), limit, patience }), counted)
 }
 
 struct Counting {
     incoming: Incoming,
     counted: Rc<Counted>,
     limit: u64,
+    patience: Patience,
+}
+
+impl Counting {
+    fn break_off(&self, reason: Reason) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.counted.broken.set(Some(reason));
+        Poll::Ready(Some(Err(reason.title().into())))
+    }
 }
 
 impl http_body::Body for Counting {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            let bytes = self.counted.bytes.get() + data.len() as u64;
-            self.counted.bytes.set(bytes);
-            if bytes > self.limit {
-                self.counted.exceeded.set(true);
-                return Poll::Ready(Some(Err("the body is larger than the listener allows".into())));
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Pending if this.patience.is_over(cx) => return this.break_off(Reason::RequestTimeout),
+            Poll::Ready(Some(Ok(frame))) => {
+                let count = frame.data_ref().map_or(0, |data| data.len() as u64);
+                // An HTTP/2 frame may be empty, and is no progress then.
+                this.patience.waiting &= count == 0;
+                let bytes = this.counted.bytes.get() + count;
+                this.counted.bytes.set(bytes);
+                if bytes > this.limit {
+                    return this.break_off(Reason::BodyTooLarge);
+                }
             }
+            _ => {}
         }
         polled.map_err(Into::into)
     }
@@ -197,5 +222,36 @@ impl http_body::Body for Counting {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+/// How long a client may send nothing of a body that somebody waits for. While the upstream takes
+/// nothing, nobody waits, and the client is not to blame.
+struct Patience {
+    /// Zero: without end.
+    idle: Duration,
+    /// Made when a body is waited for the first time, which most never are.
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl Patience {
+    /// The body is pending.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.idle.is_zero() {
+            return false;
+        }
+        let idle = self.idle;
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if !self.waiting {
+                    timer.as_mut().reset(Instant::now() + idle);
+                }
+                timer
+            }
+            None => self.timer.insert(Box::pin(tokio::time::sleep(idle))),
+        };
+        self.waiting = true;
+        timer.as_mut().poll(cx).is_ready()
     }
 }

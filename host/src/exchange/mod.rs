@@ -5,6 +5,7 @@
 //! that can go wrong ends in one `Reason`. Never touches a socket, a certificate or a file.
 
 mod account;
+mod expectation;
 mod fetch;
 mod intake;
 mod outcome;
@@ -17,14 +18,14 @@ pub use worker::Worker;
 
 use crate::chain::subject::ResponseHead;
 use crate::chain::{self, Stop, Subject};
-use crate::connection::{self, Fault};
+use crate::connection;
 use crate::listener::Drain;
 use crate::message::body::Body;
 use crate::message::headers::receive_response;
 use crate::message::peer::Peer;
 use crate::snapshot::Route;
-use crate::telemetry::reason::Reason;
-use crate::upstream::Call;
+use crate::telemetry::reason::{Fault, Reason};
+use crate::upstream::{Call, Protocol};
 use account::Account;
 use http::header::{ALLOW, CONNECTION, HOST, UPGRADE};
 use http::request::Parts;
@@ -35,6 +36,7 @@ use outcome::{Answered, Outcome};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tunnel::Spoken;
 
 /// Answers the requests of one listener on one worker.
 #[derive(Clone)]
@@ -49,6 +51,8 @@ pub struct Inlet {
     pub body_bytes: u64,
     /// One exchange up to its response's head; zero: no bound.
     pub request: Duration,
+    /// For a client that sends nothing of a body that is waited for; zero: no bound.
+    pub idle: Duration,
     pub drain: Drain,
 }
 
@@ -59,11 +63,15 @@ impl Exchange {
 }
 
 impl connection::Service for Exchange {
-    fn call(&self, peer: &Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + 'static + use<> {
+    fn call(
+        &self,
+        peer: &Rc<Peer>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + 'static + use<> {
         run(self.0.clone(), peer.clone(), request)
     }
 
-    fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
+    fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: connection::Fault) {
         account::refused(&self.0, peer, request, fault);
     }
 }
@@ -72,14 +80,15 @@ impl connection::Service for Exchange {
 /// at work; the account tells that nobody waited for the answer.
 async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let mut account = Account::open(&inlet, &peer, &request);
-    let Intake { view, mut subject, body, route, preflight, upgrade, counted } = match intake::take(&inlet, &peer, request) {
-        Ok(intake) => intake,
-        Err(refused) => return account.refuse(refused),
-    };
-    account.admit(&view, route, counted);
+    let Intake { view, mut subject, body, route, preflight, upgrade, expects, counted } =
+        match intake::take(&inlet, &peer, request) {
+            Ok(intake) => intake,
+            Err(refused) => return account.refuse(refused),
+        };
+    account.admit(&view, route, &subject, counted);
     let route = &view.snapshot.routes[route];
-    let sending = Sending { body, upgrade, preflight };
-    let story = tell(&inlet, &view, route, &mut subject, sending, &mut account);
+    let sending = Sending { body, upgrade, expects };
+    let story = tell(&inlet, &view, route, &mut subject, sending, preflight, &mut account);
     let outcome = match inlet.request {
         Duration::ZERO => story.await,
         limit => match tokio::time::timeout(limit, story).await {
@@ -94,7 +103,8 @@ async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Re
 struct Sending {
     body: Body,
     upgrade: Option<intake::Upgrade>,
-    preflight: Option<HeaderValue>,
+    /// The client waits to be asked for the body.
+    expects: bool,
 }
 
 /// The story itself, stage by stage. Whatever ends it early has an answer, and that answer still
@@ -105,9 +115,10 @@ async fn tell(
     route: &Route,
     subject: &mut Subject,
     sending: Sending,
+    preflight: Option<HeaderValue>,
     account: &mut Account,
 ) -> Outcome {
-    let Sending { body, upgrade, preflight } = sending;
+    let Sending { body, upgrade, expects } = sending;
     let mut passed = 0;
     let forth = async {
         chain::request::run(&route.chain, &view.pools, subject, &mut passed).await?;
@@ -123,7 +134,11 @@ async fn tell(
             }
             outcome
         }
-        ControlFlow::Continue(body) => send(inlet, view, route, subject, body, upgrade, account).await,
+        ControlFlow::Continue(body) => {
+            // A policy that wants the body has asked for it.
+            let sending = Sending { body, upgrade, expects: expects && !route.chain.request_bodies };
+            send(inlet, view, route, subject, sending, account).await
+        }
         ControlFlow::Break(stop) => stopped(view, route, subject, stop, account, false),
     };
     back(view, route, subject, answered, passed, account).await
@@ -135,17 +150,20 @@ async fn send(
     view: &View,
     route: &Route,
     subject: &mut Subject,
-    body: Body,
-    upgrade: Option<intake::Upgrade>,
+    sending: Sending,
     account: &mut Account,
 ) -> Outcome {
+    let Sending { body, upgrade, expects } = sending;
     let chosen = match &subject.upstream {
         Some(name) => view.snapshot.upstream_names.get(name).copied(),
         None => route.upstream,
     };
     let Some(index) = chosen else { return Outcome::gateway(Reason::NothingAnswers).answer(subject) };
     let (pool, metrics) = (&view.upstreams[index], &view.snapshot.upstream_metrics[index]);
-    let request = outbound(route, subject, body, upgrade.as_ref());
+    let mut request = outbound(route, subject, body, upgrade.as_ref());
+    if expects && pool.upstream().settings().protocol == Protocol::Http1 {
+        expectation::state(&mut request);
+    }
     let mut call = Call { upgrade: upgrade.is_some(), ..Call::default() };
     let asked = Instant::now();
     let sent = pool.send(request, &mut call).await;
@@ -161,7 +179,8 @@ async fn send(
                     return Outcome::gateway(Reason::UpstreamProtocol).answer(subject);
                 };
                 let theirs = hyper::upgrade::on(Response::from_parts(parts.clone(), ()));
-                tunnel::open(upgrade.client, theirs, inlet.drain.guard());
+                let spoken = Spoken::of(protocol.as_bytes());
+                tunnel::open(upgrade.client, theirs, spoken, inlet.drain.guard());
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(UPGRADE, protocol);
             }
@@ -169,7 +188,9 @@ async fn send(
             Outcome { reason: Reason::Proxied, answered: Answered::Upstream, body }
         }
         Err(failure) => {
-            metrics.failed(failure.reason());
+            if failure.reason().fault() == Fault::Upstream {
+                metrics.failed(failure.reason());
+            }
             let reason = account.reason_of(failure.reason());
             tracing::debug!(request = %subject.id, upstream = pool.upstream().name(), "{}", failure.detail());
             Outcome::gateway(reason).answer(subject)
@@ -187,9 +208,12 @@ async fn back(
     mut passed: usize,
     account: &mut Account,
 ) -> Outcome {
-    let switched = subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let switched =
+        subject.response.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
     let steps = passed;
-    while let ControlFlow::Break(stop) = chain::response::run(&route.chain, &view.pools, subject, &mut passed).await {
+    while let ControlFlow::Break(stop) =
+        chain::response::run(&route.chain, &view.pools, subject, &mut passed).await
+    {
         outcome = stopped(view, route, subject, stop, account, true);
     }
     if switched || !route.chain.response_bodies {
@@ -217,7 +241,7 @@ fn stopped(
             let pool = &view.pools[route.chain.steps[step].slot];
             match chain::response::reply(pool, reply) {
                 Ok(response) => {
-                    let (parts, body) = response.into_parts();
+                    let (parts, body) = outcome::in_dialect(subject.dialect, response).into_parts();
                     subject.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
                     Outcome { reason: Reason::Answered, answered: Answered::Policy(policy(step)), body }
                 }
@@ -229,7 +253,8 @@ fn stopped(
             }
         }
         Stop::Failed { step, failure } => {
-            Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }.answer(subject)
+            Outcome { answered: Answered::Policy(policy(step)), ..Outcome::gateway(failure.reason()) }
+                .answer(subject)
         }
         Stop::NotUtf8 { .. } if responding => Outcome::gateway(Reason::UpstreamProtocol).answer(subject),
         Stop::NotUtf8 { .. } => Outcome::gateway(Reason::HeaderNotUtf8).answer(subject),
@@ -241,7 +266,12 @@ fn stopped(
 }
 
 /// The request as the upstream gets it.
-fn outbound(route: &Route, subject: &mut Subject, body: Body, upgrade: Option<&intake::Upgrade>) -> Request<Body> {
+fn outbound(
+    route: &Route,
+    subject: &mut Subject,
+    body: Body,
+    upgrade: Option<&intake::Upgrade>,
+) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = subject.method.clone();
     let matched = (subject.target.path() == subject.routed.path()).then_some(subject.prefix_end);
@@ -254,7 +284,7 @@ fn outbound(route: &Route, subject: &mut Subject, body: Body, upgrade: Option<&i
     });
     *request.uri_mut() = rewritten.unwrap_or_else(|| Uri::from(subject.target.clone()));
     // Response hooks and the log may still read what the client sent.
-    let keep = route.chain.steps.iter().any(|step| step.plan.response.is_some() || step.plan.log.is_some());
+    let keep = route.chain.recalls;
     let mut headers = if keep { subject.headers.clone() } else { std::mem::take(&mut subject.headers) };
     subject.peer.forwarded.set(&mut headers, &subject.client);
     match &subject.authority {

@@ -6,37 +6,47 @@
 
 use crate::chain::log::Waiting;
 use crate::clock::Clock;
-use crate::plugin;
+use crate::plugin::{self, FetchJob, FetchPort};
 use crate::snapshot::Snapshot;
 use crate::upstream;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// By slot.
     pub pools: Vec<Rc<plugin::Pool>>,
     /// What waits for log policies, by slot.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<Rc<Waiting>>,
     /// By index of `Snapshot::upstreams`.
     pub upstreams: Vec<Rc<upstream::Pool>>,
+    /// Where guests of this view's exchanges ask for calls, which go to this view's upstreams.
+    pub port: FetchPort,
 }
 
 impl View {
-    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>, clock: &Clock) -> View {
-        let kept: HashMap<u64, &Rc<plugin::Pool>> =
-            before.iter().flat_map(|view| &view.pools).map(|pool| (pool.policy().id, pool)).collect();
-        let pools: Vec<_> = snapshot
+    /// Must be called on the worker's own runtime, where the calls of its guests are made.
+    pub fn open(snapshot: Arc<Snapshot>, before: Option<&View>, clock: &Clock) -> Rc<View> {
+        let kept: HashMap<u64, (&Rc<plugin::Pool>, &Rc<Waiting>)> = before
+            .iter()
+            .flat_map(|view| view.pools.iter().zip(&view.waiting))
+            .map(|(pool, waiting)| (pool.policy().id, (pool, waiting)))
+            .collect();
+        let (pools, waiting) = snapshot
             .policies
             .iter()
             .map(|policy| match kept.get(&policy.id) {
-                Some(pool) => Rc::clone(pool),
-                None => plugin::Pool::new(policy.clone()),
+                Some((pool, waiting)) => (Rc::clone(pool), Rc::clone(waiting)),
+                None => (plugin::Pool::new(policy.clone()), Rc::default()),
             })
+            .unzip();
+        let connected: HashMap<*const upstream::Upstream, &Rc<upstream::Pool>> = before
+            .iter()
+            .flat_map(|view| &view.upstreams)
+            .map(|pool| (Arc::as_ptr(pool.upstream()), pool))
             .collect();
-        let connected: HashMap<*const upstream::Upstream, &Rc<upstream::Pool>> =
-            before.iter().flat_map(|view| &view.upstreams).map(|pool| (Arc::as_ptr(pool.upstream()), pool)).collect();
         let upstreams = snapshot
             .upstreams
             .iter()
@@ -45,6 +55,17 @@ impl View {
                 None => upstream::Pool::new(upstream.clone(), clock.clone()),
             })
             .collect();
-        View { waiting: pools.iter().map(|_| Waiting::default()).collect(), pools, upstreams, snapshot }
+        let (port, jobs) = mpsc::unbounded_channel();
+        let view = Rc::new(View { snapshot, pools, waiting, upstreams, port: FetchPort(port) });
+        tokio::task::spawn_local(serve_fetches(Rc::downgrade(&view), jobs));
+        view
+    }
+}
+
+/// Makes the calls that guests ask for, each in a task of its own, until the view is gone.
+async fn serve_fetches(view: Weak<View>, mut jobs: mpsc::UnboundedReceiver<FetchJob>) {
+    while let Some(job) = jobs.recv().await {
+        let Some(view) = view.upgrade() else { return };
+        tokio::task::spawn_local(super::fetch::run(view, job));
     }
 }

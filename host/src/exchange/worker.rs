@@ -4,12 +4,12 @@
 //! one thread only, so nothing needs a lock.
 
 use super::view::View;
-use crate::chain::log;
+use crate::chain::log::{self, Waiting};
 use crate::clock::Clock;
 use crate::consumer::Identity;
 use crate::message::id::{RequestId, RequestIds};
 use crate::plugin::facts::FETCHES_MAX;
-use crate::plugin::{Facts, FetchJob, FetchPort, Pool};
+use crate::plugin::{Facts, Pool};
 use crate::snapshot::cell::{SnapshotCell, SnapshotReader};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metric::{ApiMetrics, ConsumerMetrics, Metrics};
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// How often log policies are handed what waits for them.
 const LOG_PERIOD: Duration = Duration::from_millis(100);
@@ -27,12 +27,12 @@ const LOG_PERIOD: Duration = Duration::from_millis(100);
 const CONSUMERS_MAX: usize = 10_000;
 
 pub struct Worker {
+    me: Weak<Worker>,
     /// From 0.
     pub index: usize,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub access_log: Option<WorkerLog>,
-    pub port: FetchPort,
     /// What no API can be charged with.
     pub unrouted: Arc<ApiMetrics>,
     consumers: RefCell<HashMap<Identity, Arc<ConsumerMetrics>>>,
@@ -42,8 +42,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes the worker of this thread and starts what it does beside exchanges: calls for guests,
-    /// log batches, ticks. Must be called on the thread's own runtime.
+    /// Makes the worker of this thread and starts what it does beside exchanges: log batches,
+    /// ticks, taking up new snapshots. Must be called on the thread's own runtime.
     pub fn start(
         index: usize,
         cell: &SnapshotCell,
@@ -52,15 +52,14 @@ impl Worker {
         access_log: Option<WorkerLog>,
         reloads: watch::Receiver<u64>,
     ) -> Rc<Worker> {
-        let (port, jobs) = mpsc::unbounded_channel();
-        let view = Rc::new(View::new(cell.load(), None, &clock));
+        let view = View::open(cell.load(), None, &clock);
         let unrouted = metrics.api("");
-        let worker = Rc::new(Worker {
+        let worker = Rc::new_cyclic(|me| Worker {
+            me: me.clone(),
             index,
             clock,
             metrics,
             access_log,
-            port: FetchPort(port),
             unrouted,
             consumers: RefCell::default(),
             reader: RefCell::new(cell.reader()),
@@ -68,7 +67,7 @@ impl Worker {
             ids: RefCell::default(),
         });
         worker.settle();
-        tokio::task::spawn_local(serve_fetches(Rc::downgrade(&worker), jobs));
+        tokio::task::spawn_local(flush_access_log(Rc::downgrade(&worker)));
         tokio::task::spawn_local(flush_logs(Rc::downgrade(&worker)));
         tokio::task::spawn_local(follow(Rc::downgrade(&worker), reloads));
         worker
@@ -80,7 +79,7 @@ impl Worker {
         let snapshot = reader.current();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&view.snapshot, snapshot) {
-            *view = Rc::new(View::new(snapshot.clone(), Some(&view), &self.clock));
+            *view = View::open(snapshot.clone(), Some(&view), &self.clock);
             drop(view);
             self.settle();
             return self.view.borrow().clone();
@@ -115,7 +114,7 @@ impl Worker {
             claims: None,
             headers: http::HeaderMap::new(),
             fetches_left: FETCHES_MAX,
-            port: self.port.clone(),
+            port: view.port.clone(),
         })
     }
 
@@ -132,72 +131,67 @@ impl Worker {
                 if let Some(period) = pool.policy().plan.tick
                     && pool.start_ticking()
                 {
-                    let facts = Ticking { port: self.port.clone(), directory: view.snapshot.directory.clone() };
-                    tokio::task::spawn_local(tick(Rc::downgrade(pool), period, facts));
+                    tokio::task::spawn_local(tick(self.me.clone(), Rc::downgrade(pool), period));
                 }
             }
         }
     }
 }
 
-struct Ticking {
-    port: FetchPort,
-    directory: Arc<crate::consumer::Directory>,
-}
-
 /// Calls a policy's `on-tick` for as long as a view holds its pool.
-async fn tick(pool: Weak<Pool>, period: Duration, facts: Ticking) {
+async fn tick(worker: Weak<Worker>, pool: Weak<Pool>, period: Duration) {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     interval.tick().await;
     let nothing: Arc<str> = "".into();
     loop {
         interval.tick().await;
-        let Some(pool) = pool.upgrade() else { return };
-        let facts = Box::new(Facts {
-            api: nothing.clone(),
-            directory: facts.directory.clone(),
-            identity: None,
-            claims: None,
-            headers: http::HeaderMap::new(),
-            fetches_left: FETCHES_MAX,
-            port: facts.port.clone(),
-        });
+        let (Some(worker), Some(pool)) = (worker.upgrade(), pool.upgrade()) else { return };
+        let view = worker.view();
+        let facts = worker.facts(&view, &nothing);
         log::tick(&pool, facts).await;
     }
 }
 
-/// Makes the calls that guests ask for, each in a task of its own.
-async fn serve_fetches(worker: Weak<Worker>, mut jobs: mpsc::UnboundedReceiver<FetchJob>) {
-    while let Some(job) = jobs.recv().await {
+async fn flush_access_log(worker: Weak<Worker>) {
+    let mut interval = tokio::time::interval(LOG_PERIOD);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
         let Some(worker) = worker.upgrade() else { return };
-        tokio::task::spawn_local(super::fetch::run(worker.view(), job));
+        let Some(access_log) = &worker.access_log else { return };
+        access_log.flush();
     }
 }
 
+/// Starts a batch for each log policy that is not at work on one.
 async fn flush_logs(worker: Weak<Worker>) {
     let mut interval = tokio::time::interval(LOG_PERIOD);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         let Some(worker) = worker.upgrade() else { return };
-        if let Some(access_log) = &worker.access_log {
-            access_log.flush();
+        let view = worker.view.borrow().clone();
+        for (slot, waiting) in view.waiting.iter().enumerate().filter(|(_, waiting)| waiting.is_due()) {
+            let (worker, view, waiting) = (worker.clone(), view.clone(), waiting.clone());
+            // A policy that waits for its collector holds up nobody else's entries.
+            tokio::task::spawn_local(async move { worker.hand_over(&view, slot, &waiting).await });
         }
-        worker.flush_policies().await;
     }
 }
 
 impl Worker {
-    /// Hands over what waits for log policies; at shutdown, the last of it.
+    /// Hands over the last of what waits for log policies, at shutdown.
     pub async fn flush_policies(&self) {
         let view = self.view.borrow().clone();
-        let nothing: Arc<str> = "".into();
-        for (waiting, pool) in view.waiting.iter().zip(&view.pools) {
-            if pool.policy().plugin.exports().on_log {
-                log::flush(waiting, pool, || self.facts(&view, &nothing)).await;
-            }
+        for (slot, waiting) in view.waiting.iter().enumerate().filter(|(_, waiting)| waiting.is_due()) {
+            self.hand_over(&view, slot, waiting).await;
         }
+    }
+
+    async fn hand_over(&self, view: &View, slot: usize, waiting: &Waiting) {
+        let nothing: Arc<str> = "".into();
+        log::flush(waiting, &view.pools[slot], || self.facts(view, &nothing)).await;
     }
 }
 

@@ -122,7 +122,12 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
     match &listener.tls {
         None => {
             let name = Arc::clone(&listener.settings.name);
-            let peer = Rc::new(Peer { address, listener: name, forwarded: ForwardedCache::new(address.ip(), Scheme::Http), tls: None });
+            let peer = Rc::new(Peer {
+                address,
+                listener: name,
+                forwarded: ForwardedCache::new(address.ip(), Scheme::Http),
+                tls: None,
+            });
             let protocol = if listener.settings.http2 { Protocol::ByPreface } else { Protocol::Http1 };
             spawn_local(async move {
                 streams.serve(stream, protocol, peer).await;
@@ -250,6 +255,7 @@ fn about_one_connection(error: &io::Error) -> bool {
 mod tests {
     use super::super::DrainControl;
     use super::*;
+    use rustix::io::Errno;
     use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
     use tokio::io::{AsyncRead, AsyncWrite};
@@ -295,7 +301,8 @@ mod tests {
             let real = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let _client = TcpStream::connect(real.local_addr().unwrap()).await.unwrap();
             let errors =
-                [libc::EMFILE, libc::ECONNABORTED, libc::ENFILE, libc::ENOBUFS, libc::EPROTO, libc::EINTR];
+                [Errno::MFILE, Errno::CONNABORTED, Errno::NFILE, Errno::NOBUFS, Errno::PROTO, Errno::INTR]
+                    .map(Errno::raw_os_error);
             let streams = Rc::new(Count(Cell::new(0), DrainControl::new()));
             let listener = Rc::new(Listener {
                 settings: Settings::named("test"),
@@ -313,12 +320,12 @@ mod tests {
     #[test]
     fn pauses_grow_are_bounded_and_end() {
         let mut trouble = Trouble::default();
-        let short = io::Error::from_raw_os_error(libc::EMFILE);
+        let short = io::Error::from(Errno::MFILE);
         let pauses: Vec<_> = (0..20).map(|_| trouble.pause(&short, "test").unwrap()).collect();
         assert_eq!(pauses[..3], [5, 10, 20].map(Duration::from_millis));
         assert_eq!(pauses[19], PAUSE_MAX);
         trouble.over();
-        let aborted = io::Error::from_raw_os_error(libc::ECONNABORTED);
+        let aborted = io::Error::from(Errno::CONNABORTED);
         assert!((0..CONNECTION_ERRORS_MAX).all(|_| trouble.pause(&aborted, "test").is_none()));
         assert_eq!(trouble.pause(&aborted, "test"), Some(PAUSE_MIN));
     }

@@ -80,7 +80,9 @@ impl Artifacts {
         match (variable("XDG_CACHE_HOME"), variable("HOME")) {
             (Some(cache), _) => cache.join("witgate"),
             (None, Some(home)) => home.join(".cache/witgate"),
-            (None, None) => std::env::temp_dir().join(format!("witgate-{}", rustix::process::geteuid().as_raw())),
+            (None, None) => {
+                std::env::temp_dir().join(format!("witgate-{}", rustix::process::geteuid().as_raw()))
+            }
         }
     }
 
@@ -96,14 +98,17 @@ impl Artifacts {
         }
         match &self.compiler {
             Compiler::InProcess => {
-                let code = runtime.engine().precompile_component(bytes).map_err(|error| format!("{error:#}"))?;
+                let code =
+                    runtime.engine().precompile_component(bytes).map_err(|error| format!("{error:#}"))?;
                 self.store(&path, |unfinished| std::fs::write(unfinished, &code).map_err(|e| e.to_string()))?;
             }
             Compiler::Child(program) => {
                 let source = self.directory.join(format!("{hash}.{:016x}.wasm", crate::clock::random_u64()));
                 let written = write_private(&source, bytes).map_err(|error| unwritable(&source, &error));
                 let stored = written.and_then(|()| {
-                    self.store(&path, |unfinished| compile_in_child(program, runtime.allocation(), &source, unfinished))
+                    self.store(&path, |unfinished| {
+                        compile_in_child(program, runtime.allocation(), &source, unfinished)
+                    })
                 });
                 let _ = std::fs::remove_file(&source);
                 stored?;
@@ -142,7 +147,12 @@ pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(
     write_private(target, &code).map_err(|error| unwritable(target, &error))
 }
 
-fn compile_in_child(program: &Path, allocation: Allocation, source: &Path, target: &Path) -> Result<(), String> {
+fn compile_in_child(
+    program: &Path,
+    allocation: Allocation,
+    source: &Path,
+    target: &Path,
+) -> Result<(), String> {
     let mode = match allocation {
         Allocation::Pooling => "pooling",
         Allocation::OnDemand => "on-demand",
@@ -214,9 +224,8 @@ fn compatibility(runtime: &Runtime) -> u64 {
 
 fn owned_by_us_alone(path: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
-    let refuse = |why: &str| {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {why}", path.display())))
-    };
+    let refuse =
+        |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {why}", path.display())));
     if metadata.file_type().is_symlink() {
         return refuse("is a symbolic link, where compiled code is trusted");
     }

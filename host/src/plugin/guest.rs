@@ -4,11 +4,12 @@
 //! before each call and clears it after. Never shared between instances.
 
 use super::facts::Facts;
-use super::plan::Plan;
+use super::plan::{Ask, Plan};
 use super::policy::{About, Services};
 use crate::state::{Bucket, Limiter};
 use crate::telemetry::metric::GuestMetric;
 use crate::token::Verifier;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Result, StoreContextMut, UpdateDeadline};
@@ -18,6 +19,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 pub(super) const HANDLES_MAX: usize = 64;
 /// Elements of one table; a component with more functions than this is no policy.
 const TABLE_ELEMENTS_MAX: usize = 65_536;
+/// Bytes of a name asked for that is worth telling; a longer one is granted by nobody.
+const ASK_BYTES_MAX: usize = 1 << 10;
 
 pub struct Guest {
     pub(super) about: Arc<About>,
@@ -25,6 +28,7 @@ pub struct Guest {
     pub(super) facts: Option<Box<Facts>>,
     /// Present in `configure` only, when alone plans and handles can be made.
     pub(super) plan: Option<Box<Plan>>,
+    asks: BTreeSet<Ask>,
     pub(super) limiters: Vec<Arc<Limiter>>,
     pub(super) verifiers: Vec<Arc<Verifier>>,
     pub(super) buckets: Vec<Arc<Bucket>>,
@@ -52,6 +56,7 @@ impl Guest {
             services,
             facts: None,
             plan: None,
+            asks: BTreeSet::new(),
             limiters: Vec::new(),
             verifiers: Vec::new(),
             buckets: Vec::new(),
@@ -68,6 +73,17 @@ impl Guest {
 
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// Notes what is asked for in `configure`, granted or not.
+    pub(super) fn ask(&mut self, ask: fn(String) -> Ask, name: &str) {
+        if self.plan.is_some() && self.asks.len() < HANDLES_MAX && name.len() <= ASK_BYTES_MAX {
+            self.asks.insert(ask(name.to_string()));
+        }
+    }
+
+    pub(super) fn asks(&self) -> &BTreeSet<Ask> {
+        &self.asks
     }
 
     /// Bytes of linear memory that it may still take.

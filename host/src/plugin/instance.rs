@@ -10,7 +10,8 @@ use super::failure::Failure;
 use super::guest::Guest;
 use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
-use super::plan::Plan;
+use super::plan::{Ask, Plan};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Instance as Linked, Lift, ResourceAny, TypedFunc};
 use wasmtime::{Store, Trap};
@@ -21,8 +22,10 @@ type Answer<T> = (Result<T, String>,);
 /// Bytes that lifting one answer may allocate in the host, so that a small guest cannot return
 /// one large string a million times over. Bodies of `BODY_BYTES_MAX` must fit.
 const LIFT_BYTES_MAX: usize = 96 << 20;
-/// `configure` parses, compiles patterns, warms up: it may take so many times a hook's time.
-const CONFIGURE_FACTOR: u32 = 50;
+/// `configure` parses, compiles patterns, warms up: it may take so many times a hook's time, up to
+/// a bound that holds unless a hook's own time is longer.
+const CONFIGURE_FACTOR: u64 = 50;
+const CONFIGURE_TICKS_MAX: u64 = 5_000;
 /// Log lines per call.
 const LINES_MAX: u32 = 64;
 /// Bytes of a guest's error text that are kept.
@@ -61,12 +64,17 @@ pub struct Filter(ResourceAny);
 
 impl Instance {
     /// Instantiates; on a worker this takes microseconds for a small component.
-    pub(super) async fn new(plugin: &Plugin, guest: Guest, fiber: bool, time: Duration) -> Result<Instance, Failure> {
+    pub(super) async fn new(
+        plugin: &Plugin,
+        guest: Guest,
+        fiber: bool,
+        time: Duration,
+    ) -> Result<Instance, Failure> {
         let ticks = u64::try_from(time.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX).max(1);
         let mut store = Store::new(plugin.pre.engine(), guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(LIFT_BYTES_MAX);
-        let start_ticks = ticks.saturating_mul(u64::from(CONFIGURE_FACTOR));
+        let start_ticks = configure_ticks(ticks);
         let linked = if fiber {
             store.epoch_deadline_callback(Guest::tick);
             store.set_epoch_deadline(1);
@@ -115,23 +123,32 @@ impl Instance {
 
     pub(super) async fn config_schema(&mut self) -> Result<String, Failure> {
         let hook = self.config_schema;
-        self.run(hook, (), CONFIGURE_FACTOR, &mut None).await.map(|(text,)| text)
+        self.run(hook, (), configure_ticks(self.ticks), &mut None).await.map(|(text,)| text)
     }
 
     /// Calls `configure` and returns the plan that it made.
     pub(super) async fn configure(&mut self, config: &str) -> Result<Plan, Failure> {
         self.store.data_mut().plan = Some(Box::default());
         let hook = self.configure;
-        let answer = self.run(hook, (config,), CONFIGURE_FACTOR, &mut None).await;
+        let answer = self.run(hook, (config,), configure_ticks(self.ticks), &mut None).await;
         let plan = self.store.data_mut().plan.take();
         let (answer,) = answer?;
         answer.map_err(error)?;
         Ok(plan.map(|plan| *plan).unwrap_or_default())
     }
 
+    /// What `configure` asked for, however it ended.
+    pub(super) fn asks(&self) -> &BTreeSet<Ask> {
+        self.store.data().asks()
+    }
+
     /// # Errors
     /// `Failure`, after all of which but `Error` the instance is dead.
-    pub async fn on_request(&mut self, values: Values<'_>, facts: &mut Option<Box<Facts>>) -> Result<Verdict, Failure> {
+    pub async fn on_request(
+        &mut self,
+        values: Values<'_>,
+        facts: &mut Option<Box<Facts>>,
+    ) -> Result<Verdict, Failure> {
         match self.on_request {
             Some(hook) => self.call(hook, (values,), facts).await,
             None => Ok(Verdict::Proceed),
@@ -193,17 +210,22 @@ impl Instance {
         let Some(construct) = self.filter.as_ref().map(|hooks| hooks.construct) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
-        self.prepare(1);
+        self.prepare(self.ticks);
         let result = self.run_typed(construct, (direction, note.to_vec())).await;
         result.map(|(filter,)| Filter(filter))
     }
 
     /// Gives the next chunk of a body to its filter.
-    pub async fn filter_chunk(&mut self, filter: Filter, data: &[u8], last: bool) -> Result<ChunkVerdict, Failure> {
+    pub async fn filter_chunk(
+        &mut self,
+        filter: Filter,
+        data: &[u8],
+        last: bool,
+    ) -> Result<ChunkVerdict, Failure> {
         let Some(chunk) = self.filter.as_ref().map(|hooks| hooks.chunk) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
-        self.prepare(1);
+        self.prepare(self.ticks);
         let (answer,) = self.run_typed(chunk, (filter.0, data.to_vec(), last)).await?;
         answer.map_err(error)
     }
@@ -224,7 +246,7 @@ impl Instance {
         Answer<T>: ComponentNamedList + Lift + Send + Sync + 'static,
         for<'a> P::At<'a>: Send + Sync,
     {
-        let (answer,) = self.run(hook, params, 1, facts).await?;
+        let (answer,) = self.run(hook, params, self.ticks, facts).await?;
         answer.map_err(error)
     }
 
@@ -232,7 +254,7 @@ impl Instance {
         &mut self,
         hook: Hook<P, R>,
         params: P::At<'_>,
-        factor: u32,
+        ticks: u64,
         facts: &mut Option<Box<Facts>>,
     ) -> Result<R, Failure>
     where
@@ -240,15 +262,14 @@ impl Instance {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
         for<'a> P::At<'a>: Send + Sync,
     {
-        self.prepare(factor);
+        self.prepare(ticks);
         self.store.data_mut().facts = facts.take();
         let result = self.run_typed(hook.typed(), params).await;
         *facts = self.store.data_mut().facts.take();
         result
     }
 
-    fn prepare(&mut self, factor: u32) {
-        let ticks = self.ticks.saturating_mul(u64::from(factor));
+    fn prepare(&mut self, ticks: u64) {
         let guest = self.store.data_mut();
         guest.lines_left = LINES_MAX;
         // The tick in progress is as good as over, so one more makes sure of the whole time.
@@ -289,7 +310,8 @@ where
 fn filter_hooks(linked: &Linked, store: &mut Store<Guest>) -> Result<FilterHooks, String> {
     let interface = "witgate:policy/body-stream@0.1.0";
     let missing = |name: &str| format!("exports `{interface}` without `{name}`");
-    let instance = linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
+    let instance =
+        linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
     let mut function = |name: &str| {
         let index =
             linked.get_export_index(&mut *store, Some(&instance), name).ok_or_else(|| missing(name))?;
@@ -301,6 +323,10 @@ fn filter_hooks(linked: &Linked, store: &mut Store<Guest>) -> Result<FilterHooks
         construct: construct.typed(&*store).map_err(mismatch)?,
         chunk: chunk.typed(&*store).map_err(mismatch)?,
     })
+}
+
+fn configure_ticks(ticks: u64) -> u64 {
+    ticks.saturating_mul(CONFIGURE_FACTOR).min(CONFIGURE_TICKS_MAX.max(ticks))
 }
 
 /// What the runtime's error means; the text names functions of the guest, for the log.

@@ -93,10 +93,10 @@ impl Plugin {
         let ty = component.component_type();
         let engine = runtime.engine();
         let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_string()).collect();
-        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
         let pre = imports::linker(runtime)
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(|error| format!("does not fit this gateway: {error:#}"))?;
+        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
         let mut plugin = Plugin {
             name: name.into(),
             hash,
@@ -104,14 +104,18 @@ impl Plugin {
             bytes: bytes.len(),
             exports,
             needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
-            wants_facts: imports
-                .iter()
-                .any(|import| ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))),
+            wants_facts: imports.iter().any(|import| {
+                ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))
+            }),
             imports,
             schema: serde_json::Value::Null,
             pre,
         };
+        // Types are checked on the way, so that a hook of the wrong type is named before a missing one.
         plugin.schema = plugin.read_schema(services)?;
+        if plugin.exports == Exports::default() {
+            return Err("exports no hook: nothing would ever call it".into());
+        }
         Ok(plugin)
     }
 
@@ -159,8 +163,10 @@ impl Plugin {
         if text.trim().is_empty() {
             return Ok(serde_json::Value::Bool(true));
         }
-        let schema = serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
-        jsonschema::draft202012::new(&schema).map_err(|error| format!("has a schema that is none: {error}"))?;
+        let schema =
+            serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
+        jsonschema::draft202012::new(&schema)
+            .map_err(|error| format!("has a schema that is none: {error}"))?;
         Ok(schema)
     }
 }
@@ -224,9 +230,14 @@ fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<
         *flag = true;
     }
     match (schema, configure) {
-        (true, true) if exports == Exports::default() => Err("exports no hook: nothing would ever call it".into()),
         (true, true) => Ok(exports),
-        (false, _) => Err("does not export `config-schema: func() -> string`".into()),
-        (_, false) => Err("does not export `configure: func(config: string) -> result<_, string>`".into()),
+        (schema, configure) => {
+            let missing = [
+                (schema, "`config-schema: func() -> string`"),
+                (configure, "`configure: func(config: string) -> result<_, string>`"),
+            ];
+            let missing: Vec<_> = missing.iter().filter(|(there, _)| !there).map(|(_, what)| *what).collect();
+            Err(format!("does not export {}", missing.join(" and ")))
+        }
     }
 }

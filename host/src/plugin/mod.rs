@@ -2,8 +2,8 @@
 //!
 //! `compile` loads plugins and makes policies; `chain` leases instances and calls hooks. The lives:
 //! `Artifacts` (compiled code) → `Plugin` (checked component) → `Policy` (configured, with its
-//! plan) → `Instance` (one per concurrent call, in a worker's `Pool`). Knows nothing of HTTP
-//! messages: values go in, verdicts come out.
+//! plan) → `Instance` (one per concurrent call, in a worker's `Pool`). Never touches an HTTP
+//! message: values go in, verdicts come out.
 
 pub mod artifact;
 pub mod bindings;

@@ -1,4 +1,4 @@
-//! What a policy said in `configure` that it reads, writes and wants.
+//! What a policy said in `configure` that it reads, writes and wants, and what it asked the host for.
 //!
 //! Filled by the `plan` import, bounded here; `chain` turns the names into what a hook is handed.
 //! Never judges a name: a name that `chain` does not know refuses the configuration there.
@@ -33,6 +33,15 @@ pub enum OnError {
     Skip,
 }
 
+/// What a guest asked for in `configure` that must be granted, by the name that `allow` lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    Bucket(String),
+    File(String),
+    Secret(String),
+    Url(String),
+}
+
 /// The plan as the guest gave it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -53,7 +62,10 @@ impl Plan {
         if names.len() > NAMES_MAX {
             self.fault(format!("{what} lists {} names; at most {NAMES_MAX} are allowed", names.len()));
         } else if let Some(long) = names.iter().find(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
-            self.fault(format!("{what} has a name of {} bytes; 1 to {NAME_BYTES_MAX} are allowed", long.len()));
+            self.fault(format!(
+                "{what} has a name of {} bytes; 1 to {NAME_BYTES_MAX} are allowed",
+                long.len()
+            ));
         } else {
             *list(self) = names.into_iter().map(lower_kind).collect();
         }
@@ -70,7 +82,11 @@ impl Plan {
 
     pub(super) fn tick(&mut self, period: Duration) {
         if period < TICK_MIN {
-            self.fault(format!("tick-millis is {}; at least {} is allowed", period.as_millis(), TICK_MIN.as_millis()));
+            self.fault(format!(
+                "tick-millis is {}; at least {} is allowed",
+                period.as_millis(),
+                TICK_MIN.as_millis()
+            ));
         } else {
             self.tick = Some(period);
         }

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::guest::Guest;
 use super::instance::Instance;
 use super::load::Plugin;
-use super::plan::{OnError, Plan};
+use super::plan::{Ask, OnError, Plan};
 use super::quarantine::Quarantine;
 use crate::clock::Clock;
 use crate::state::{Buckets, Limiters};
@@ -101,7 +101,11 @@ impl Policy {
     ///
     /// # Errors
     /// What the guest, or the runtime, has against this configuration.
-    pub fn configure(plugin: Arc<Plugin>, settings: Settings, services: Arc<Services>) -> Result<Policy, String> {
+    pub fn configure(
+        plugin: Arc<Plugin>,
+        settings: Settings,
+        services: Arc<Services>,
+    ) -> Result<Policy, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let about = Arc::new(About { label: settings.label.clone(), grants: settings.grants.clone() });
         let metrics = services.metrics.policy(&settings.label);
@@ -122,11 +126,31 @@ impl Policy {
             failure => format!("plugin `{}` {failure}", policy.plugin.name()),
         })?;
         if let Some(fault) = plan.faults.first() {
-            return Err(format!("plugin `{}` made a plan that is not allowed: {fault}", policy.plugin.name()));
+            return Err(format!(
+                "plugin `{}` made a plan that is not allowed: {fault}",
+                policy.plugin.name()
+            ));
         }
         policy.on_error = policy.settings.on_error.or(plan.on_error).unwrap_or(OnError::Deny);
         policy.plan = plan;
         Ok(policy)
+    }
+
+    /// What `configure` asks the host for, whether `settings` grant it or not, and however it ends.
+    /// Blocks as `configure` does.
+    ///
+    /// # Errors
+    /// Why there is no instance to ask.
+    pub fn asks(plugin: &Plugin, settings: &Settings, services: &Arc<Services>) -> Result<BTreeSet<Ask>, String> {
+        let about = Arc::new(About { label: settings.label.clone(), grants: settings.grants.clone() });
+        let guest = Guest::new(about, services.clone(), settings.memory_bytes);
+        block_on(async {
+            let mut instance = Instance::new(plugin, guest, plugin.needs_fiber(), settings.time).await?;
+            // How it ends is for `configure` to tell.
+            let _ = instance.configure(&settings.config).await;
+            Ok(instance.asks().clone())
+        })?
+        .map_err(|failure: Failure| format!("plugin `{}` {failure}", plugin.name()))
     }
 
     pub fn label(&self) -> &Arc<str> {

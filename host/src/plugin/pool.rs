@@ -49,7 +49,10 @@ impl Pool {
     pub async fn warm(self: &Rc<Self>) {
         if self.instances() == 0 && !self.policy.settings.fresh {
             match self.policy.instance().await {
-                Ok(instance) => self.put(Box::new(instance)),
+                Ok(instance) => {
+                    self.count(1);
+                    self.put(Box::new(instance));
+                }
                 Err(failure) => {
                     tracing::warn!(policy = %self.policy.label(), %failure, "no instance could be warmed");
                 }
@@ -76,6 +79,7 @@ impl Pool {
         let mut lease = Lease { pool: self.clone(), instance: None };
         match Box::pin(self.policy.instance()).await {
             Ok(instance) => {
+                self.count(1);
                 lease.instance = Some(Box::new(instance));
                 Ok(lease)
             }
@@ -85,6 +89,11 @@ impl Pool {
 
     fn put(&self, instance: Box<Instance>) {
         self.idle.borrow_mut().push(instance);
+    }
+
+    /// Tells the metrics of instances that came to be, or ended.
+    fn count(&self, change: i64) {
+        self.policy.metrics.instances.add(change);
     }
 
     /// Counts a failure against the policy.
@@ -132,8 +141,8 @@ impl Lease {
     }
 
     fn give_back(mut self) {
-        if let Some(instance) = self.instance.take()
-            && !self.pool.policy.settings.fresh
+        if !self.pool.policy.settings.fresh
+            && let Some(instance) = self.instance.take()
         {
             self.pool.put(instance);
         }
@@ -150,20 +159,36 @@ impl Lease {
 impl Deref for Lease {
     type Target = Instance;
     fn deref(&self) -> &Instance {
-        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a lease that was handed out holds its instance until it is consumed"
+        )]
         self.instance.as_ref().expect("leased")
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Instance {
-        #[expect(clippy::expect_used, reason = "a lease that was handed out holds its instance until it is consumed")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a lease that was handed out holds its instance until it is consumed"
+        )]
         self.instance.as_mut().expect("leased")
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().len();
+        self.count(-i64::try_from(idle).unwrap_or(0));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.instance.is_some() {
+            self.pool.count(-1);
+        }
         self.pool.out.set(self.pool.out.get() - 1);
     }
 }

@@ -12,7 +12,7 @@ mod workers;
 use crate::admin;
 use crate::clock::Clock;
 use crate::compile::{Workshop, compile};
-use crate::config::model::Config;
+use crate::config::model::{Config, Listener};
 use crate::config::{self, Loaded, Report};
 use crate::plugin::artifact::{Artifacts, Compiler};
 use crate::plugin::engine::Runtime;
@@ -28,8 +28,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch as tokio_watch;
+use watch::Looks;
 use workers::Workers;
 
 /// Keys of one rate limit that are told apart at once, over all workers.
@@ -74,15 +75,21 @@ struct Running {
 ///
 /// # Errors
 /// What could not be opened, as a sentence.
-pub fn workshop(config: &Config, workers: usize, control: &tokio::runtime::Handle) -> Result<Workshop, String> {
+pub fn workshop(
+    config: &Config,
+    workers: usize,
+    control: &tokio::runtime::Handle,
+) -> Result<Workshop, String> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(workers, &clock));
     let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-    let program = std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
     let cache = config.plugins.cache.clone().unwrap_or_else(Artifacts::default_directory);
     let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
         .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
-    let counters = Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
+    let counters =
+        Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
     let services = Services {
         buckets: Buckets::new(clock.clone(), BucketLimits::default()),
         limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
@@ -102,19 +109,29 @@ impl Gateway {
     /// What is wrong, rendered for people.
     pub async fn start(origin: Origin) -> Result<Arc<Gateway>, String> {
         let control = tokio::runtime::Handle::current();
-        let (config, base, files, report) = match &origin {
+        let since = SystemTime::now();
+        let (config, base, files, report, known) = match &origin {
             Origin::File(path) => {
-                let Loaded { config, files, folder, .. } = &read(path).map_err(|report| report.render(""))?;
-                let report = read(path).map_err(|report| report.render(""))?.report();
-                (config.clone(), folder.clone(), files.clone(), report)
+                // Read for what it names, then looked at, then read for good: whatever changes
+                // after the look is seen as a change.
+                let first = read(path)?;
+                let tls = first.config.listeners.iter().flat_map(certificate_files);
+                let known =
+                    Looks::at(first.files.into_iter().chain(tls), first.config.plugins.directory.as_deref());
+                let loaded = read(path)?;
+                let report = loaded.report();
+                (loaded.config, loaded.folder, loaded.files, report, known)
             }
-            Origin::Given(config) => ((**config).clone(), PathBuf::from("."), Vec::new(), Report::default()),
+            Origin::Given(config) => {
+                ((**config).clone(), PathBuf::from("."), Vec::new(), Report::default(), Looks::default())
+            }
         };
         let count = config.server.workers.unwrap_or_else(available_cores).max(1);
         let workshop = workshop(&config, count, &control)?;
         let access_log = match config.access_log.enabled {
             true => {
-                let destination = config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
+                let destination =
+                    config.access_log.file.clone().map_or(Destination::Stdout, Destination::File);
                 let opened = AccessLog::open(destination, workshop.metrics.access_log());
                 Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
             }
@@ -153,7 +170,7 @@ impl Gateway {
             ready.push(("admin".into(), gateway.open_admin(admin).await?));
         }
         gateway.workshop.metrics.reload_succeeded(1);
-        gateway.keep_house();
+        gateway.keep_house(known, since);
         announce(&ready);
         Ok(gateway)
     }
@@ -171,7 +188,7 @@ impl Gateway {
     }
 
     /// Sweeps state and follows files for as long as the gateway lives.
-    fn keep_house(self: &Arc<Self>) {
+    fn keep_house(self: &Arc<Self>, known: Looks, since: SystemTime) {
         let services = self.workshop.services.clone();
         self.control.spawn(async move {
             let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -183,7 +200,7 @@ impl Gateway {
             }
         });
         if matches!(self.origin, Origin::File(_)) {
-            self.control.spawn(watch::follow(Arc::downgrade(self)));
+            self.control.spawn(watch::follow(Arc::downgrade(self), known, since));
         }
     }
 
@@ -225,8 +242,15 @@ fn announce(ready: &[(String, SocketAddr)]) {
     eprintln!("witgate ready: {}", places.join(" "));
 }
 
-fn read(path: &Path) -> Result<Loaded, Report> {
-    config::load(path)
+fn read(path: &Path) -> Result<Loaded, String> {
+    config::load(path).map_err(|report| report.render(""))
+}
+
+fn certificate_files(listener: &Listener) -> Vec<PathBuf> {
+    let tls = listener.tls.iter();
+    let certificates =
+        tls.clone().flat_map(|tls| &tls.certificates).flat_map(|c| [c.cert.clone(), c.key.clone()]);
+    certificates.chain(tls.filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()))).collect()
 }
 
 fn available_cores() -> usize {

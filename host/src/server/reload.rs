@@ -21,7 +21,8 @@ impl Gateway {
         let _one = self.reloading.lock().await;
         let gateway = self.clone();
         let result = tokio::task::spawn_blocking(move || gateway.reload_now()).await;
-        let result = result.unwrap_or_else(|error| Err(format!("the reload broke off: {error}; {UNCHANGED}")));
+        let result =
+            result.unwrap_or_else(|error| Err(format!("the reload broke off: {error}; {UNCHANGED}")));
         match &result {
             Ok(done) => tracing::info!("reload ok {done}"),
             Err(why) => {

@@ -6,7 +6,6 @@
 use super::workers::{Listen, Order, Workers};
 use crate::compile::ListenerSpec;
 use crate::listener::{Bound, Counters, DrainControl};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,11 +39,15 @@ impl Sockets {
     /// # Errors
     /// The address that cannot be bound, and why.
     pub fn prepare(&self, specs: Vec<ListenerSpec>, workers: usize) -> Result<Change, String> {
-        let bound: HashMap<SocketAddr, &Open> = self.open.iter().map(|open| (open.spec.address, open)).collect();
         let next = specs.into_iter().enumerate().map(|(index, spec)| {
-            let running = bound.get(&spec.address);
+            let running = self.open.iter().find(|open| {
+                // Port 0 is another port for each listener, so there the name decides.
+                let same_port = spec.address.port() != 0 || open.spec.settings.name == spec.settings.name;
+                open.spec.address == spec.address && same_port
+            });
             // The router knows a listener by its place, so one that moved is opened anew.
-            let same = running.filter(|open| open.spec.fingerprint == spec.fingerprint && self.place(open) == Some(index));
+            let same = running
+                .filter(|open| open.spec.fingerprint == spec.fingerprint && self.place(open) == Some(index));
             if let Some(open) = same {
                 return Ok(Open {
                     spec: open.spec.clone(),
@@ -57,8 +60,9 @@ impl Sockets {
             let (bound, counters) = match running {
                 Some(open) => (open.bound.clone(), open.counters.clone()),
                 None => {
-                    let bound = Bound::bind(spec.address, workers)
-                        .map_err(|error| format!("listener `{}` cannot bind {}: {error}", spec.settings.name, spec.address))?;
+                    let bound = Bound::bind(spec.address, workers).map_err(|error| {
+                        format!("listener `{}` cannot bind {}: {error}", spec.settings.name, spec.address)
+                    })?;
                     (Arc::new(bound), Arc::default())
                 }
             };
@@ -92,11 +96,16 @@ impl Sockets {
                         };
                         workers.order(worker, Order::Listen(Box::new(listen)));
                     }
-                    Err(error) => tracing::error!(listener = %open.spec.settings.name, %error, "a socket is lost"),
+                    Err(error) => {
+                        tracing::error!(listener = %open.spec.settings.name, %error, "a socket is lost")
+                    }
                 }
             }
         }
-        self.open.iter().map(|open| (open.spec.settings.name.to_string(), open.bound.local_address())).collect()
+        self.open
+            .iter()
+            .map(|open| (open.spec.settings.name.to_string(), open.bound.local_address()))
+            .collect()
     }
 
     /// Closes all listeners; what they still carry is the caller's to wait for.

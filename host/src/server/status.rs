@@ -64,12 +64,14 @@ impl Source for Status {
         let Some(gateway) = self.0.upgrade() else { return Value::Null };
         let snapshot = gateway.cell.load();
         let described = snapshot.upstreams.iter().map(|upstream| {
-            let endpoints = upstream.endpoints().map(|endpoint| json!({
-                "address": &*endpoint.address,
-                "healthy": endpoint.healthy,
-                "ejected": endpoint.ejected,
-                "active": endpoint.active,
-            }));
+            let endpoints = upstream.endpoints().map(|endpoint| {
+                json!({
+                    "address": &*endpoint.address,
+                    "healthy": endpoint.healthy,
+                    "ejected": endpoint.ejected,
+                    "active": endpoint.active,
+                })
+            });
             json!({ "name": upstream.name(), "endpoints": endpoints.collect::<Vec<_>>() })
         });
         described.collect()

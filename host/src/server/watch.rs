@@ -1,4 +1,4 @@
-//! Notices that files changed: the configuration, the plugin directory, certificates.
+//! Notices that files changed: the configuration, the plugin directory, certificates, keys.
 //!
 //! Looks at their metadata a few times a second instead of asking the kernel for events: that
 //! works on every file system, through every symbolic link that Kubernetes swaps, and misses
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const PERIOD: Duration = Duration::from_millis(250);
 /// Files of a plugin directory that are looked at.
@@ -25,28 +25,49 @@ struct Look {
     modified: (i64, i64),
 }
 
-type Looks = BTreeMap<PathBuf, Option<Look>>;
+/// How everything stood that a configuration is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looks(BTreeMap<PathBuf, Option<Look>>);
 
-/// Reloads whenever something changed, until the gateway is gone.
-pub async fn follow(gateway: Weak<Gateway>) {
+impl Looks {
+    /// Looks at the files, and at the plugins of the directory.
+    pub fn at(files: impl IntoIterator<Item = PathBuf>, directory: Option<&Path>) -> Looks {
+        let plugins = directory.map(wasm_files).unwrap_or_default();
+        Looks(files.into_iter().chain(plugins).map(|path| (path.clone(), look(&path))).collect())
+    }
+
+    /// Takes up what a reload brought along. A file that is new here and changed only just now may
+    /// have changed after it was read, so it counts as not seen yet.
+    fn adopt(&mut self, now: Looks, since: SystemTime) {
+        let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        self.0.retain(|path, _| now.0.contains_key(path));
+        for (path, look) in now.0 {
+            let fresh = look.as_ref().is_some_and(|look| u64::try_from(look.changed.0).unwrap_or(0) >= since);
+            self.0.entry(path).or_insert(if fresh { None } else { look });
+        }
+    }
+}
+
+/// Reloads whenever something changed from how it stood at `known`, until the gateway is gone.
+/// `since`: when the gateway began to read what it started with.
+pub async fn follow(gateway: Weak<Gateway>, mut known: Looks, since: SystemTime) {
     let mut interval = tokio::time::interval(PERIOD);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let Some(first) = gateway.upgrade().map(|gateway| gateway.looks()) else { return };
-    let (mut known, mut last) = (first.clone(), first);
+    // Files that only what was compiled can name, such as key sets.
+    if let Some(gateway) = gateway.upgrade() {
+        known.adopt(gateway.looks(), since);
+    }
+    let mut last = known.clone();
     loop {
         interval.tick().await;
         let Some(gateway) = gateway.upgrade() else { return };
         let now = gateway.looks();
         if now != known && now == last {
             // Whatever changes from here on is another change, even while this one is taken up.
+            let since = SystemTime::now();
             known = now;
             let _ = gateway.reload().await;
-            // A configuration that took effect may name other files; they are as it found them.
-            for (path, look) in gateway.looks() {
-                known.entry(path).or_insert(look);
-            }
-            let watched = gateway.looks();
-            known.retain(|path, _| watched.contains_key(path));
+            known.adopt(gateway.looks(), since);
             last = known.clone();
         } else {
             last = now;
@@ -56,22 +77,24 @@ pub async fn follow(gateway: Weak<Gateway>) {
 
 impl Gateway {
     fn looks(&self) -> Looks {
-        let (mut paths, directory) = {
+        let (mut files, directory) = {
             let running = lock(&self.running);
             (running.files.clone(), running.directory.clone())
         };
-        paths.extend(lock(&self.sockets).files());
-        if let Some(directory) = directory {
-            paths.extend(wasm_files(&directory));
-        }
-        paths.into_iter().map(|path| (path.clone(), look(&path))).collect()
+        files.extend(lock(&self.sockets).files());
+        files.extend(self.workshop.services.verifiers.files());
+        files.extend(self.cell.load().upstreams.iter().flat_map(|upstream| upstream.settings().tls.files()));
+        Looks::at(files, directory.as_deref())
     }
 }
 
 fn wasm_files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).take(PLUGINS_MAX).collect()
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .take(PLUGINS_MAX)
+        .collect()
 }
 
 fn look(path: &Path) -> Option<Look> {

@@ -97,13 +97,14 @@ struct Start {
 
 fn run(start: Start, log: Option<WorkerLog>, mut orders: mpsc::UnboundedReceiver<Order>) {
     enter_worker(start.index);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(worker = start.index, %error, "a worker has no runtime");
-            return;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(worker = start.index, %error, "a worker has no runtime");
+                return;
+            }
+        };
     runtime.block_on(async move {
         let Start { index, cell, clock, metrics, generations } = start;
         let worker = Worker::start(index, &cell, clock, metrics, log, generations);
@@ -134,6 +135,7 @@ fn open(worker: &Rc<Worker>, listen: Listen) -> std::io::Result<()> {
         listener: index,
         body_bytes: spec.body_bytes,
         request: spec.request,
+        idle: spec.limits.idle,
         drain: drain.clone(),
     });
     let connections = Connections::new(exchange, &spec.limits, drain.clone());

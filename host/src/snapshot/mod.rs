@@ -49,7 +49,10 @@ pub struct Route {
 pub enum Rewrite {
     Keep,
     /// The prefix gives way to `with`, which has no trailing slash.
-    Replace { prefix: Box<str>, with: Box<str> },
+    Replace {
+        prefix: Box<str>,
+        with: Box<str>,
+    },
 }
 
 impl Rewrite {

@@ -94,6 +94,14 @@ impl KeySet {
         Ok(set)
     }
 
+    /// Where the keys stand, if that is a file.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            Source::Url(_) => None,
+        }
+    }
+
     pub(super) fn load(&self) -> arc_swap::Guard<Arc<Keys>> {
         self.keys.load()
     }

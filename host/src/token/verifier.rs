@@ -138,6 +138,11 @@ impl Verifiers {
         }
     }
 
+    /// Key files that some verifier uses, to be watched.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.0.sets.held().iter().filter_map(|set| set.file()).map(PathBuf::from).collect()
+    }
+
     fn make(&self, rules: &Rules) -> Result<Verifier, String> {
         if rules.keys.is_empty() {
             return Err("no keys to check tokens with".to_owned());

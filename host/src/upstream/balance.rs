@@ -216,10 +216,10 @@ mod tests {
 
     #[test]
     fn workers_start_at_different_turns() {
-        let first = |seed| {
-            Balancer::new(Balance::RoundRobin, vec![1; 8].into(), seed).choose(|_| true, |_| 0)
-        };
-        let firsts: std::collections::HashSet<_> = (1..64).map(|n| first(n * 0x9E37_79B9_7F4A_7C15)).collect();
+        let first =
+            |seed| Balancer::new(Balance::RoundRobin, vec![1; 8].into(), seed).choose(|_| true, |_| 0);
+        let firsts: std::collections::HashSet<_> =
+            (1..64).map(|n| first(u64::wrapping_mul(n, 0x9E37_79B9_7F4A_7C15))).collect();
         assert!(firsts.len() > 4);
     }
 }

@@ -166,9 +166,7 @@ async fn exchange_status_http1(
     Ok(sender.send_request(request).await?.status())
 }
 
-async fn handshake_http1(
-    stream: Stream,
-) -> Result<(http1::SendRequest<Empty<Bytes>>, Running), FetchError> {
+async fn handshake_http1(stream: Stream) -> Result<(http1::SendRequest<Empty<Bytes>>, Running), FetchError> {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(2 * HEAD_BYTES_MAX)

@@ -4,7 +4,7 @@
 //! connection's task holds one timer, which fires seldom and looks then whether time is really
 //! over. Never serves two requests at once, never a second one after one that went wrong.
 
-use super::dial::{DialError, Dialer, Stream};
+use super::dial::{DialError, Dialer, Probe, Stream};
 use crate::clock::Clock;
 use crate::message::body::Body;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -118,6 +118,7 @@ impl Wait {
 pub(super) struct Http1 {
     pub(super) sender: SendRequest<Body>,
     pub(super) wait: Rc<Wait>,
+    probe: Probe,
     task: JoinHandle<()>,
     /// The stream is somebody else's now.
     upgraded: bool,
@@ -131,6 +132,7 @@ impl Http1 {
         clock: &Clock,
     ) -> Result<Http1, DialError> {
         let stream = dialer.dial(timeout).await?;
+        let probe = stream.probe();
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
@@ -146,7 +148,7 @@ impl Http1 {
                 }
             }
         });
-        Ok(Http1 { sender, wait, task, upgraded: false })
+        Ok(Http1 { sender, wait, probe, task, upgraded: false })
     }
 
     /// Whether a request may be put on it.
@@ -156,6 +158,11 @@ impl Http1 {
 
     pub(super) fn set_idle(&self) {
         self.wait.set_idle();
+    }
+
+    /// Makes sure of the socket before the next request is written to it.
+    pub(super) fn look_first(&self) {
+        self.probe.ask();
     }
 
     /// Lets go of the connection without closing it, for the protocol that it was switched to.

@@ -1,4 +1,4 @@
-//! (room: upstream) The services behind the gateway: which endpoint, over which connection, how often.
+//! The services behind the gateway: which endpoint, over which connection, how often.
 //!
 //! Owns connections to upstreams and all that is known of their endpoints. `compile` makes an
 //! [`Upstream`], each worker a [`Pool`] of it, `exchange` and the plugins' HTTP client call
@@ -14,6 +14,7 @@ mod body;
 mod dial;
 mod endpoint;
 pub mod fetch;
+mod framing;
 mod health;
 mod http1;
 mod http2;

@@ -5,13 +5,13 @@
 //! Connections on which something happens are not limited here: the listeners limit the exchanges.
 //! Never shared between workers.
 
+use super::Upstream;
 use super::balance::Balancer;
 use super::body::Upload;
 use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::http2::{Http2, STREAMS_MAX};
 use super::replay::Replay;
-use super::Upstream;
 use crate::clock::{Clock, random_u64};
 use http::HeaderValue;
 use http::uri::Authority;
@@ -98,8 +98,7 @@ impl Pool {
     /// Ejection is a guess from a few requests. When it has taken out everybody, it is more likely
     /// that the guess is wrong, or the requests are, so all are used rather than none.
     pub(super) fn pick(&self, now: u64, tried: u64) -> Option<usize> {
-        let healthy =
-            |index: usize| self.endpoints.get(index).is_some_and(|local| local.shared.is_healthy());
+        let healthy = |index: usize| self.endpoints.get(index).is_some_and(|local| local.shared.is_healthy());
         let usable = |index: usize| {
             self.endpoints
                 .get(index)

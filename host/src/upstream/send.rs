@@ -8,31 +8,34 @@
 //! | the idle connection had died, nothing was sent | at once on a new connection, always |
 //! | no connection to be had | within attempts and budget, whatever the method |
 //! | HTTP/2 peer refused the stream, so nothing was done | the same, where the body can be replayed |
-//! | a used connection died after the request went out | the same, and idempotent methods only |
-//! | a status of `retry.statuses` | the same, and idempotent methods only |
+//! | a used connection died after the request went out | idempotent methods, once, on a new connection |
+//! | a status of `retry.statuses` | idempotent methods, within attempts and budget |
 //! | time-out, reset of a new connection, nonsense | never |
 //!
 //! There is no pause between tries: the budget bounds what they add, and another endpoint is
-//! preferred. Never buffers a body to make it replayable; never edits fields but `Host` and framing.
+//! preferred. The first and the fourth cost no budget: a peer may close an idle connection whenever
+//! it likes, and as each takes a connection that had served, they cannot multiply. "Idempotent"
+//! also needs a body that can be replayed. Where a request has but one try, the connection's socket
+//! is looked at first. Never buffers a body to make it replayable; never edits fields but `Host` and framing.
 
-use super::body::{Carrier, Download, Upload, UploadBody};
+use super::body::{Carrier, Download, Upload};
 use super::dial::DialError;
+use super::framing::check_framing;
 use super::http1::{Http1, Wait};
 use super::http2::Http2;
-use super::pool::{Active, Host, Local, Pool, bit};
+use super::pool::{Active, Local, Pool, bit};
 use super::replay::Replay;
-use super::settings::{HostField, Protocol};
+use super::settings::Protocol;
 use crate::message::body::Body;
 use crate::telemetry::reason::Reason;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use std::error::Error;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -199,7 +202,8 @@ impl Pool {
             call.endpoint = Some(local.address.clone());
             let outcome = match self.upstream.settings.protocol {
                 Protocol::Http1 => self.try_http1(index, local, request, tries, call, now).await,
-                Protocol::Http2 => self.try_http2(index, local, request, tries, call, now).await,
+                // Boxed, for HTTP/1 need not carry its weight.
+                Protocol::Http2 => Box::pin(self.try_http2(index, local, request, tries, call, now)).await,
             };
             let may_retry = |wanted: bool| {
                 wanted && call.attempts <= retry.attempts && {
@@ -237,8 +241,9 @@ impl Pool {
                     _ => return Err(failure),
                 },
                 Err(Miss::Stale(failure)) => match replay(tries.idempotent) {
-                    Some(again) if may_retry(true) => {
+                    Some(again) if !tries.connect_anew => {
                         tries.connect_anew = true;
+                        self.upstream.counters.retries.fetch_add(1, Relaxed);
                         (request, last) = (again, failure);
                     }
                     _ => return Err(failure),
@@ -269,7 +274,7 @@ impl Pool {
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => match self.connect(call, Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock)).await {
+                None => match self.connect(call, Box::pin(self.open_http1(local))).await {
                     Ok(connection) => {
                         at = self.clock.monotonic_nanos();
                         connection
@@ -277,6 +282,9 @@ impl Pool {
                     Err(failure) => return Err(Miss::Unsent(failure, Box::new(request))),
                 },
             };
+            if reused && !(tries.idempotent && tries.replay.is_some()) {
+                connection.look_first();
+            }
             if tries.idempotent
                 && (reused || !self.upstream.settings.retry.statuses.is_empty())
                 && let Some(replay) = &mut tries.replay
@@ -374,6 +382,7 @@ impl Pool {
         self.address_http2(local, &mut request)
             .map_err(|error| Miss::Final(Failure::Protocol(error.to_string().into())))?;
         let mut at = now;
+        let mut found_dead = false;
         loop {
             let reused;
             let mut connection = match local.take_http2() {
@@ -389,7 +398,9 @@ impl Pool {
                         Some(connection) => Ok(connection),
                         None => {
                             let dial = Http2::connect(&local.shared.dialer, self.connect_timeout());
-                            self.connect(call, dial).await.inspect(|connection| local.keep_http2(connection))
+                            self.connect(call, Box::pin(dial))
+                                .await
+                                .inspect(|connection| local.keep_http2(connection))
                         }
                     };
                     drop(opening);
@@ -432,7 +443,11 @@ impl Pool {
                 None => return Err(Miss::Final(Failure::ResponseTimeout)),
             };
             match error.take_message() {
-                Some(back) if reused => request = back,
+                // As above; once is bad luck.
+                Some(back) if reused && !found_dead => {
+                    request = back;
+                    found_dead = true;
+                }
                 Some(back) => {
                     let failure = Failure::ConnectFailed("the endpoint closed a new connection".into());
                     return Err(Miss::Unsent(failure, Box::new(back)));
@@ -442,11 +457,11 @@ impl Pool {
         }
     }
 
-    /// Counts and times what connects.
+    /// Counts and times what connects. Boxed, or every request's future had room for a handshake.
     async fn connect<T>(
         &self,
         call: &mut Call,
-        dial: impl Future<Output = Result<T, DialError>>,
+        dial: Pin<Box<impl Future<Output = Result<T, DialError>>>>,
     ) -> Result<T, Failure> {
         let counters = &self.upstream.counters;
         counters.connects.fetch_add(1, Relaxed);
@@ -459,81 +474,16 @@ impl Pool {
         })
     }
 
+    async fn open_http1(&self, local: &Local) -> Result<Http1, DialError> {
+        Http1::connect(&local.shared.dialer, self.connect_timeout(), &self.clock).await
+    }
+
     fn connect_timeout(&self) -> Duration {
         self.upstream.settings.timeouts.connect
     }
 
     fn record_failure(&self, index: usize) {
         self.upstream.record_failure(index, self.clock.monotonic_nanos());
-    }
-
-    /// Makes the framing fields say what the body is, and watches a body that streams.
-    fn frame(&self, request: Request<Body>, timeout: Duration) -> (Request<Body>, Option<Rc<Upload>>) {
-        let (mut parts, body) = request.into_parts();
-        let body = if body.is_end_stream() { Body::Empty } else { body };
-        let length = match &body {
-            Body::Empty => Some(0),
-            Body::Full(bytes) => Some(bytes.len()),
-            Body::Incoming(_) | Body::Dyn(_) => None,
-        };
-        if let Some(length) = length {
-            // A length that is not the body's would make the next request on the connection part of
-            // this one, or the other way round.
-            if let Some(stated) = parts.headers.get_mut(CONTENT_LENGTH)
-                && stated.to_str().ok().and_then(|stated| stated.parse().ok()) != Some(length)
-            {
-                *stated = HeaderValue::from(length);
-            }
-            return (Request::from_parts(parts, body), None);
-        }
-        // hyper drops a GET's body unless a field announces it.
-        if self.upstream.settings.protocol == Protocol::Http1
-            && body.size_hint().exact().is_none()
-            && !parts.headers.contains_key(CONTENT_LENGTH)
-        {
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let upload = Upload::new(timeout, self.clock.clone());
-        let body = Body::wrap(UploadBody { body, upload: upload.clone() });
-        (Request::from_parts(parts, body), Some(upload))
-    }
-
-    fn address_http1(&self, local: &Local, request: &mut Request<Body>) {
-        *request.version_mut() = Version::HTTP_11;
-        if request.uri().authority().is_some() {
-            let path = request.uri().path_and_query().cloned();
-            *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        }
-        let host = match self.upstream.settings.host {
-            HostField::Preserve if request.headers().contains_key(HOST) => None,
-            HostField::Preserve | HostField::Endpoint => local.host.as_ref(),
-            HostField::Fixed(_) => self.fixed_host.as_ref(),
-        };
-        if let Some(host) = host {
-            request.headers_mut().insert(HOST, host.field.clone());
-        }
-    }
-
-    fn address_http2(&self, local: &Local, request: &mut Request<Body>) -> Result<(), http::Error> {
-        let stated = request.headers_mut().remove(HOST);
-        let fallback = || local.host.as_ref().map(|host| host.authority.clone());
-        let authority = match self.upstream.settings.host {
-            HostField::Preserve => request
-                .uri()
-                .authority()
-                .cloned()
-                .or_else(|| Authority::try_from(stated?.as_bytes()).ok())
-                .or_else(fallback),
-            HostField::Endpoint => fallback(),
-            HostField::Fixed(_) => self.fixed_host.as_ref().map(|host: &Host| host.authority.clone()),
-        };
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(if local.shared.dialer.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
-        parts.authority = authority;
-        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from_parts(parts)?;
-        *request.version_mut() = Version::HTTP_2;
-        Ok(())
     }
 }
 
@@ -574,29 +524,6 @@ impl Tries {
             failure => Miss::Final(failure),
         }
     }
-}
-
-/// RFC 9112, section 6.3: two framings at once are the mark of a response that somebody split.
-/// What is not plainly chunked cannot be handed on, as the coding is not undone here.
-fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let has_length = lengths.next().is_some();
-    let what = if lengths.next().is_some() {
-        "more than one Content-Length"
-    } else if let Some(coding) = headers.get(TRANSFER_ENCODING) {
-        if has_length {
-            "both Content-Length and Transfer-Encoding"
-        } else if !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-            || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some()
-        {
-            "a transfer coding other than chunked"
-        } else {
-            return Ok(());
-        }
-    } else {
-        return Ok(());
-    };
-    Err(Failure::Protocol(what.into()))
 }
 
 /// hyper's error with all that caused it.

@@ -109,6 +109,13 @@ pub struct TlsSettings {
     pub client_key: Option<PathBuf>,
 }
 
+impl TlsSettings {
+    /// What the settings are read from, to be watched.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [&self.ca, &self.client_cert, &self.client_key].into_iter().flatten().cloned().collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostField {
     /// The client's own.

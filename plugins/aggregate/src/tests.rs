@@ -1,3 +1,5 @@
+//! Documents merged from scripted answers, whole, partial and refused.
+
 use serde_json::{Value, json};
 use witgate::http::FetchError;
 use witgate::testing::{self, Harness, Host};

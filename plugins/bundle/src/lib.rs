@@ -66,11 +66,12 @@ mod tests {
         }
     }
 
-    /// Measured at 60 to 170 KiB; twice that would be a dependency that nobody meant to add.
+    /// Measured at 160 to 310 KB, a third of it the schemas. Much more would be a dependency that
+    /// nobody meant to add.
     #[test]
     fn each_is_small() {
         for plugin in PLUGINS {
-            assert!(plugin.wasm.len() < 256 * 1024, "{}: {} bytes", plugin.name, plugin.wasm.len());
+            assert!(plugin.wasm.len() < 400_000, "{}: {} bytes", plugin.name, plugin.wasm.len());
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Tokens that a scripted verifier judges, and what becomes of their claims.
+
 use serde_json::{Value, json};
 use witgate::consumers::Refusal;
 use witgate::testing::{self, Harness, Host};

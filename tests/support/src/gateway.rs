@@ -158,6 +158,11 @@ impl Gateway {
         self.setup.path(name)
     }
 
+    /// Any subcommand in the gateway's directory, to its end.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        self.setup.command(arguments)
+    }
+
     pub fn log(&self) -> &Log {
         &self.all
     }

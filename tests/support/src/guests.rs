@@ -16,3 +16,8 @@ pub fn caller() -> &'static Path {
 pub fn airline_policy() -> &'static Path {
     Path::new(env!("AIRLINE_POLICY"))
 }
+
+/// Does next to nothing: see `benches/guests/plain`.
+pub fn bench_plain() -> &'static Path {
+    Path::new(env!("WITGATE_BENCH_PLAIN"))
+}

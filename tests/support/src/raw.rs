@@ -110,6 +110,10 @@ impl Connection {
         self.tcp.set_read_timeout(Some(timeout)).unwrap();
     }
 
+    pub fn set_write_timeout(&mut self, timeout: Duration) {
+        self.tcp.set_write_timeout(Some(timeout)).unwrap();
+    }
+
     /// Reads what comes next; 0 at the end.
     pub fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 << 10];

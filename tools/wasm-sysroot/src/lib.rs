@@ -1,1 +1,3 @@
+//! Nothing: building it builds the standard library that policies are compiled against.
+
 #![no_std]

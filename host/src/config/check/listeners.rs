@@ -17,7 +17,7 @@ use super::policies::policy_limits;
 use super::reader::{Field, Reader, Table};
 
 /// Where nothing valid was written; the model is thrown away then.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 pub(super) fn listeners<'s>(reader: &mut Reader<'s>, root: &Table<'s>) -> Vec<Listener> {
     let Some(fields) = reader.filled_list(root, "listeners") else {
@@ -131,7 +131,6 @@ pub(super) fn admin<'s>(reader: &mut Reader<'s>, root: &Table<'s>, listeners: &[
     let token = token_field.and_then(|field| reader.secret(field));
     if let Some(field) = table.get("address")
         && !token_written
-        && address != NOWHERE
         && !address.ip().is_loopback()
     {
         let message =

@@ -99,11 +99,11 @@ pub(super) fn policy_limits<'s>(reader: &mut Reader<'s>, table: &Table<'s>) -> P
     let time = table.get("time").and_then(|field| {
         let time = reader.unit(&field, units::duration)?;
         // A hook holds its worker: above a second the gateway would seem dead.
-        if (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&time) {
+        if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&time) {
             return Some(time);
         }
         let message = format!("{} is out of range", reader.shown(&field));
-        reader.error(&field, message, "1ms to 1s");
+        reader.error(&field, message, "1ms to 10s");
         None
     });
     let instances = table.get("instances").and_then(|field| reader.whole_number(&field, 1..=1024));

@@ -121,6 +121,59 @@ fn rapid_reset_ends_in_goaway() {
     });
 }
 
+/// B1, at a pace that lets each stream be accepted; as many as it lets end a client may reset.
+#[test]
+fn paced_resets_end_in_goaway() {
+    /// Like `until`, without a pause.
+    async fn soon(what: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(20), "it never came true");
+            tokio::task::yield_now().await;
+        }
+    }
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let closed = || gateway.counters.active() == 0;
+        let waiting = || gateway.seen.waiting.get();
+        let (mut client, driver) = http2(&gateway).await;
+        soon(|| !closed()).await;
+        let mut reset = 0_usize;
+        while let Ok((response, mut stream)) = client.send_request(get("http://a/wait"), true)
+            && !closed()
+            && reset < 1000
+        {
+            soon(|| waiting() == 1 || closed()).await;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(response);
+            // What was begun is given up at once.
+            soon(|| waiting() == 0).await;
+            reset += 1;
+        }
+        assert!((200..400).contains(&reset), "{reset}");
+        let error = driver.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error:?}");
+        assert_eq!(gateway.seen.dropped.get(), gateway.seen.requests.borrow().len());
+
+        let (mut client, driver) = http2(&gateway).await;
+        for _ in 0..300 {
+            let (response, mut stream) = client.send_request(get("http://a/wait"), true).unwrap();
+            soon(|| waiting() == 1).await;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(response);
+            soon(|| waiting() == 0).await;
+            let (response, _) = client.send_request(get("http://a/"), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            while let Some(data) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.unwrap().len());
+            }
+        }
+        assert_eq!(gateway.counters.active(), 1);
+        drop(client);
+        driver.await.unwrap().unwrap();
+    });
+}
+
 /// B2
 #[test]
 fn endless_continuation_ends_the_connection() {

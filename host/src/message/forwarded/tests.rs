@@ -1,3 +1,5 @@
+//! Whom the gateway believes, and what upstreams are told.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The table of the module header, case by case, and random paths.
+
 use super::*;
 use proptest::prelude::*;
 

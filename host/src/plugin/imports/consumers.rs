@@ -17,7 +17,10 @@ impl Host for Guest {
 }
 
 impl Guest {
-    fn identify(&mut self, look_up: impl FnOnce(&Facts) -> Result<Identity, Refusal>) -> Result<Consumer, WitRefusal> {
+    fn identify(
+        &mut self,
+        look_up: impl FnOnce(&Facts) -> Result<Identity, Refusal>,
+    ) -> Result<Consumer, WitRefusal> {
         // Outside an exchange (in `configure`, in a tick) nobody calls.
         let facts = self.facts.as_mut().ok_or(WitRefusal::Unknown)?;
         let identity = look_up(facts).map_err(|refusal| match refusal {

@@ -2,6 +2,7 @@
 
 use crate::plugin::bindings::witgate::policy::crypto::{Digest, Host};
 use crate::plugin::guest::Guest;
+use crate::plugin::plan::Ask;
 use crate::token::crypto;
 
 impl Host for Guest {
@@ -9,6 +10,7 @@ impl Host for Guest {
         crypto::hash(of(digest), &data)
     }
     fn hmac(&mut self, digest: Digest, secret: String, data: Vec<u8>) -> Result<Vec<u8>, String> {
+        self.ask(Ask::Secret, &secret);
         match self.about.grants.secrets.get(&secret) {
             Some(key) => Ok(crypto::hmac(of(digest), &key.0, &data)),
             None => Err(format!("secret `{secret}` is not granted, or there is none of that name")),

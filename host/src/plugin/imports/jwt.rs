@@ -5,6 +5,7 @@ use crate::plugin::bindings::witgate::policy::jwt::{
     Host, HostVerifier, KeySource as WitSource, Rules as WitRules, TokenFault as WitFault, Verifier,
 };
 use crate::plugin::guest::Guest;
+use crate::plugin::plan::Ask;
 use crate::token::{KeySource, Rules, TokenFault};
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -14,10 +15,20 @@ impl Host for Guest {}
 impl HostVerifier for Guest {
     fn create(&mut self, rules: WitRules) -> std::result::Result<Resource<Verifier>, String> {
         self.configuring()?;
+        for source in &rules.keys {
+            match source {
+                WitSource::Inline(_) => {}
+                WitSource::File(path) => self.ask(Ask::File, path),
+                WitSource::Url(url) => self.ask(Ask::Url, url),
+                WitSource::Secret(name) => self.ask(Ask::Secret, name),
+            }
+        }
         let grants = &self.about.grants;
         let keys = rules.keys.into_iter().map(|source| match source {
             WitSource::Inline(text) => Ok(KeySource::Inline(text)),
-            WitSource::File(path) if grants.files.contains(&path) => Ok(KeySource::File(grants.base.join(path))),
+            WitSource::File(path) if grants.files.contains(&path) => {
+                Ok(KeySource::File(grants.base.join(path)))
+            }
             WitSource::File(path) => Err(format!("file `{path}` is not granted")),
             WitSource::Url(url) if grants.urls.contains(&url) => Ok(KeySource::Url(url)),
             WitSource::Url(url) => Err(format!("URL `{url}` is not granted")),

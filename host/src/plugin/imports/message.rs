@@ -11,7 +11,9 @@ impl Host for Guest {
         facts
             .headers
             .iter()
-            .map(|(name, value)| (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .map(|(name, value)| {
+                (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            })
             .collect()
     }
 }

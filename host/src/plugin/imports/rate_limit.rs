@@ -31,7 +31,8 @@ impl HostLimiter for Guest {
         let Some(limiter) = self.limiters.get(this.rep() as usize) else {
             return Outcome { allowed: false, remaining: 0, retry_after_millis: 0, reset_millis: 0 };
         };
-        let end = (0..=key.len().min(KEY_BYTES_MAX)).rev().find(|end| key.is_char_boundary(*end)).unwrap_or(0);
+        let end =
+            (0..=key.len().min(KEY_BYTES_MAX)).rev().find(|end| key.is_char_boundary(*end)).unwrap_or(0);
         let outcome = limiter.check(&key[..end], cost);
         Outcome {
             allowed: outcome.allowed,

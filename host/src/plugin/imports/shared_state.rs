@@ -3,6 +3,7 @@
 use super::keep;
 use crate::plugin::bindings::witgate::policy::shared_state::{Bucket, Host, HostBucket};
 use crate::plugin::guest::Guest;
+use crate::plugin::plan::Ask;
 use crate::state::Bucket as Shared;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ impl Guest {
 impl HostBucket for Guest {
     fn open(&mut self, name: String) -> std::result::Result<Resource<Bucket>, String> {
         self.configuring()?;
+        self.ask(Ask::Bucket, &name);
         if !self.about.grants.buckets.contains(&name) {
             return Err(format!("bucket `{name}` is not granted: `allow: {{ buckets: [{name}] }}` does"));
         }

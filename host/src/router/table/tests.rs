@@ -1,3 +1,5 @@
+//! Routes found against a linear scan, conflicts, and the shape of the answers.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Lines as they are written, and a writer that is slow, full or gone.
+
 use super::*;
 use crate::clock::Clock;
 use crate::telemetry::metric::Metrics;

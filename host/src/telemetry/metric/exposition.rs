@@ -283,11 +283,12 @@ mod tests {
         policy.call(Hook::Response, Verdict::Busy, 0);
         policy.instances.add(3);
         let upstream = metrics.upstream("employees");
-        upstream.started();
+        upstream.requests.add(1);
+        upstream.active.add(1);
         upstream.failed(Reason::ConnectFailed);
         upstream.answered(Duration::from_millis(7));
         upstream.endpoints(2, 1);
-        metrics.listener("public").opened();
+        metrics.listener("public").accepted.add(1);
         metrics.reload_succeeded(4);
         metrics.reload_failed();
         let labels = [("path".to_owned(), "a\"b\\c\nd".to_owned())];

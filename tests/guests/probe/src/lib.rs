@@ -166,6 +166,8 @@ enum BodyAct {
     Upper,
     /// Puts the note before the body and sets `x-body-bytes`.
     Prefix,
+    /// Sets `x-headers` as `Act::Headers` does, and leaves the body.
+    Headers,
     Giant {
         bytes: usize,
     },
@@ -346,10 +348,7 @@ fn perform(act: &Act, values: &Values, note: &[u8]) -> Result<Verdict, String> {
             Ok(Verdict::Amend(seen.collect()))
         }
         Act::EchoNote => set("x-note", String::from_utf8_lossy(note).into_owned()),
-        Act::Headers => {
-            let names: Vec<String> = message::headers().into_iter().map(|(name, _)| name).collect();
-            set("x-headers", names.join(","))
-        }
+        Act::Headers => set("x-headers", header_names()),
         Act::Calls => set("x-calls", state.calls.get().to_string()),
         Act::Count { key, by } => {
             let bucket = state.bucket.as_ref().ok_or("no bucket")?;
@@ -400,6 +399,11 @@ fn deep(depth: u64) -> u64 {
     deep(room[0] + 1) + room[63]
 }
 
+fn header_names() -> String {
+    let names: Vec<String> = message::headers().into_iter().map(|(name, _)| name).collect();
+    names.join(",")
+}
+
 fn body_hook(body: Vec<u8>, note: Vec<u8>) -> Result<BodyVerdict, String> {
     match &state()?.config.body {
         BodyAct::Pass => Ok(BodyVerdict::Proceed),
@@ -408,6 +412,7 @@ fn body_hook(body: Vec<u8>, note: Vec<u8>) -> Result<BodyVerdict, String> {
             let bytes = Edit::Set(("x-body-bytes".into(), body.len().to_string()));
             Ok(BodyVerdict::Replace(([note, body].concat(), vec![bytes])))
         }
+        BodyAct::Headers => Ok(BodyVerdict::Amend(vec![Edit::Set(("x-headers".into(), header_names()))])),
         BodyAct::Giant { bytes } => Ok(BodyVerdict::Replace((vec![b'x'; *bytes], Vec::new()))),
         BodyAct::Refuse { status } => Ok(BodyVerdict::Respond(Reply {
             status: *status,

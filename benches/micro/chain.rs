@@ -1,0 +1,36 @@
+//! A whole chain, request and response hooks: leases, reads, calls, edits, counts.
+
+use crate::gateway::{Bench, Worker, config, plain, subject};
+use criterion::{BatchSize, Criterion};
+use http::{HeaderMap, StatusCode};
+use witgate::chain;
+use witgate::chain::subject::ResponseHead;
+
+pub fn all(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let mut group = criterion.benchmark_group("chain");
+    for (name, reads, edits) in [("pass", 0, 0), ("3 values, 1 edit", 3, 1)] {
+        for length in [1, 5, 10] {
+            let snapshot = bench.compile(&config(&vec![plain(reads, edits); length], ""), None);
+            let worker = Worker::new(&snapshot);
+            let chain = &snapshot.routes[0].chain;
+            group.bench_function(format!("{length} policies, {name}"), |bencher| {
+                bencher.iter_batched_ref(
+                    || subject(&snapshot),
+                    |subject| {
+                        worker.runtime.block_on(async {
+                            let mut passed = 0;
+                            let there = chain::request::run(chain, &worker.pools, subject, &mut passed).await;
+                            subject.response =
+                                Some(ResponseHead { status: StatusCode::OK, headers: HeaderMap::new() });
+                            let back = chain::response::run(chain, &worker.pools, subject, &mut passed).await;
+                            assert!(there.is_continue() && back.is_continue());
+                        });
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}

@@ -1,1 +1,0 @@
-//! Pools against scripted origins on loopback sockets.
