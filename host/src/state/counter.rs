@@ -2,8 +2,8 @@
 //!
 //! `consumer` takes its counters out when a configuration is compiled and charges them on the
 //! request path with one atomic step; `server` opens and closes the whole. A thread of its own
-//! writes what changed to the state file once a second. Never touches the disk, nor a lock, in
-//! `charge`.
+//! writes what changed to the state file once a second, and while that fails less and less often,
+//! down to once a minute. Never touches the disk, nor a lock, in `charge`.
 //!
 //! Periods are aligned to the Unix epoch: the window is the number of whole periods since then,
 //! so a day begins at midnight UTC, a restart lands in the same window, and several gateways
@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Ten times the hundred thousand consumers that the directory is built for.
 pub const COUNTERS_MAX: usize = 1_000_000;
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// Between tries while the file cannot be written. Each opens it anew and looks it all over, which
+/// a full disk should not have to bear every second.
+const RETRY_PERIOD_MAX: Duration = Duration::from_secs(60);
 
 /// What is left of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +171,9 @@ impl Counters {
         let ledger = Arc::clone(&self.ledger);
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("witgate-state".to_owned()).spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(FLUSH_PERIOD) {
-                ledger.flush();
+            let mut pause = FLUSH_PERIOD;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+                pause = pause_after(ledger.flush(), pause);
             }
         })?;
         self.flusher = Some((stop, thread));
@@ -249,7 +253,7 @@ impl Ledger {
             let rows = changed.iter().map(|(row, _)| row);
             if let Err(cause) = file.write(rows, &over) {
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%cause, "quota counters cannot be written; trying again each second");
+                    tracing::error!(%cause, "quota counters cannot be written; trying again, once a minute in the end");
                 }
                 return false;
             }
@@ -277,6 +281,11 @@ impl Ledger {
             }
         }
     }
+}
+
+/// How long the thread waits for its next flush.
+fn pause_after(written: bool, pause: Duration) -> Duration {
+    if written { FLUSH_PERIOD } else { (pause * 2).min(RETRY_PERIOD_MAX) }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -376,6 +385,14 @@ mod tests {
         drop(counter);
         assert!(counters.flush());
         assert!(counters.ledger.counters.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_tried_less_and_less_often() {
+        let pauses = std::iter::successors(Some(FLUSH_PERIOD), |pause| Some(pause_after(false, *pause)));
+        let seconds: Vec<_> = pauses.take(9).map(|pause| pause.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause_after(true, RETRY_PERIOD_MAX), FLUSH_PERIOD);
     }
 
     #[test]

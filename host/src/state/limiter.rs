@@ -1,10 +1,21 @@
 //! Rate limiters of the `rate-limit` import: GCRA, one cell per key.
 //!
-//! Opened in `configure`, checked by hooks of any worker. Written here rather than taken from
-//! `governor`, because a check must give remaining, retry and reset, also for a cost above one
-//! and also when it refuses, in one atomic step and in memory that no number of keys can grow.
-//! Time is counted in units of 1/`count` nanosecond, so no rate is ever rounded. Never reads the
-//! wall clock.
+//! Opened in `configure`, checked by hooks of any worker. Time is counted in units of 1/`count`
+//! nanosecond, so no rate is ever rounded. Never reads the wall clock.
+//!
+//! Written here rather than taken from `governor` 0.10, which cannot give what the import promises,
+//! whatever `StateStore` and middleware it gets:
+//! - `remaining` when a check refuses: for a cost of 3 with 2 left, `check_key_n` answers `NotUntil`,
+//!   which knows a time and no count.
+//! - `reset`: `StateSnapshot` keeps the arrival time to itself. A store of our own sees it go by, but
+//!   all that is worked out from it is the whole of GCRA.
+//! - A cost of 0, which only looks: it takes a `NonZeroU32` and has no call that does not take.
+//! - Rates: `Quota` holds whole nanoseconds for one cell, rounded down: 999,983 a second become
+//!   1,000,000, and more than 10⁹ a second are 10⁹.
+//! - Long periods: it multiplies burst and period in 64 bits, unchecked. One in 366 days with a burst
+//!   of 1,000 panics in a debug build and in release lets a cost of 600 pass but not one of 500.
+//!
+//! And it bounds no number of keys; the store for that would be the larger part of this file.
 
 use super::registry::Registry;
 use crate::clock::Clock;

@@ -1,88 +1,68 @@
 //! The signature algorithms of RFC 7518 and RFC 8037 that are accepted, and their names.
 //!
-//! Used by `key` (which algorithms fit) and `header` (what a token claims). `none` is not among
-//! them, so no spelling of it can be meant.
+//! Used by `key` (which algorithms fit) and `verifier` (what a token claims). They are
+//! jsonwebtoken's, and ES512, which it does not have. `none` is not among them, so no spelling of
+//! it can be meant.
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{self, VerificationAlgorithm};
+use jsonwebtoken::Algorithm as Registered;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
+    Registered(Registered),
+    /// ECDSA with P-521 and SHA-512.
     Es512,
-    EdDsa,
 }
 
-use Algorithm::{EdDsa, Es256, Es384, Es512, Hs256, Hs384, Hs512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+use Algorithm::{Es512, Registered as Known};
 
-pub(super) const RSA: &[Algorithm] = &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512];
-/// Everything that a public key can be checked with.
-pub(super) const PUBLIC: &[Algorithm] =
-    &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512, Es256, Es384, Es512, EdDsa];
-pub(super) const HMAC: &[Algorithm] = &[Hs256, Hs384, Hs512];
+pub(super) const RSA: &[Algorithm] = &[
+    Known(Registered::RS256),
+    Known(Registered::RS384),
+    Known(Registered::RS512),
+    Known(Registered::PS256),
+    Known(Registered::PS384),
+    Known(Registered::PS512),
+];
+pub(super) const EC: &[Algorithm] = &[ES256, ES384, Es512];
+pub(super) const ES256: Algorithm = Known(Registered::ES256);
+pub(super) const ES384: Algorithm = Known(Registered::ES384);
+pub(super) const EDDSA: Algorithm = Known(Registered::EdDSA);
+/// Each with the bytes that its secret needs: as many as its hash (RFC 7518 3.2).
+pub(super) const HMAC: &[(Algorithm, usize)] =
+    &[(Known(Registered::HS256), 32), (Known(Registered::HS384), 48), (Known(Registered::HS512), 64)];
 
-const NAMES: &[(&str, Algorithm)] = &[
-    ("HS256", Hs256),
-    ("HS384", Hs384),
-    ("HS512", Hs512),
-    ("RS256", Rs256),
-    ("RS384", Rs384),
-    ("RS512", Rs512),
-    ("PS256", Ps256),
-    ("PS384", Ps384),
-    ("PS512", Ps512),
-    ("ES256", Es256),
-    ("ES384", Es384),
-    ("ES512", Es512),
-    ("EdDSA", EdDsa),
-    // Its fully specified name (RFC 9864); Ed448 is not supported.
-    ("Ed25519", EdDsa),
+/// Of an Ed25519 key's algorithm: its fully specified name (RFC 9864). Ed448 is not supported.
+const ED25519: &str = "Ed25519";
+
+pub(super) const NAMES: &[&str] = &[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "ES512", "EdDSA", ED25519,
 ];
 
 impl Algorithm {
     /// Exactly as registered: names are case-sensitive (RFC 7515 4.1.1).
     pub(super) fn by_name(name: &str) -> Option<Algorithm> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+        match name {
+            "ES512" => Some(Es512),
+            ED25519 => Some(EDDSA),
+            _ => name.parse().ok().map(Known),
+        }
     }
+}
 
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        NAMES.iter().map(|(name, _)| *name)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// None for HMAC. RSA keys below 2048 bits are refused (RFC 7518 3.3).
-    pub(super) fn public(self) -> Option<&'static dyn VerificationAlgorithm> {
-        Some(match self {
-            Hs256 | Hs384 | Hs512 => return None,
-            Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-            Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-            Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
-            Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
-            Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
-            Es256 => &signature::ECDSA_P256_SHA256_FIXED,
-            Es384 => &signature::ECDSA_P384_SHA384_FIXED,
-            Es512 => &signature::ECDSA_P521_SHA512_FIXED,
-            EdDsa => &signature::ED25519,
-        })
-    }
-
-    /// None for public-key algorithms.
-    pub(super) fn hmac(self) -> Option<hmac::Algorithm> {
-        match self {
-            Hs256 => Some(hmac::HMAC_SHA256),
-            Hs384 => Some(hmac::HMAC_SHA384),
-            Hs512 => Some(hmac::HMAC_SHA512),
-            _ => None,
+    #[test]
+    fn every_name_is_known_and_nothing_else() {
+        assert!(NAMES.iter().all(|name| Algorithm::by_name(name).is_some()));
+        let fitting = [RSA, EC, &[EDDSA]].concat();
+        let named: Vec<_> = NAMES.iter().filter_map(|name| Algorithm::by_name(name)).collect();
+        let hmac = HMAC.iter().map(|(algorithm, _)| *algorithm);
+        assert!(fitting.into_iter().chain(hmac).all(|algorithm| named.contains(&algorithm)));
+        for bad in ["", "none", "hs256", "HS256 ", "ES256K", "Ed448", "eddsa", "RSA-OAEP"] {
+            assert_eq!(Algorithm::by_name(bad), None, "{bad}");
         }
     }
 }

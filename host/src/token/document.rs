@@ -3,22 +3,27 @@
 //! Used by `keyset` and `verifier` whenever a source is read. Keys that cannot check a signature
 //! (for encryption, symmetric, of an unknown kind, too small) are passed over, because a set may
 //! serve others too. Errors never quote the document.
+//!
+//! A JWK becomes a key by jsonwebtoken, and so do the bytes of a PEM section. Around it:
+//! - The keys of a set are read one by one, because `JwkSet` takes all or none: one odd key of an
+//!   issuer would lock everybody out.
+//! - `alg` is read beside it, because `KeyAlgorithm` is the same for ES512, Ed25519 and nonsense.
+//! - PEM is taken apart by rustls-pki-types and x509-parser. jsonwebtoken reads the first section
+//!   only; judges a certificate by the first algorithm in it, which is its issuer's; and goes down
+//!   nested DER without a bound, so that five kilobytes from an issuer overflow the stack, which
+//!   ends the process.
 
-use super::algorithm::{Algorithm, PUBLIC, RSA};
+use super::algorithm::{Algorithm, EC, EDDSA, ES256, ES384, RSA};
 use super::key::Key;
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rsa::PublicEncryptingKey;
-use aws_lc_rs::signature::RsaPublicKeyComponents;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Large sets have a few dozen keys with certificates.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 512 << 10;
 const KEYS_MAX: usize = 256;
-const RSA_BITS_MIN: usize = 2048;
-const RSA_BITS_MAX: usize = 8192;
 
 /// The usable keys of a document; there may be none.
 pub(super) fn parse(document: &[u8]) -> Result<Vec<Key>, String> {
@@ -37,11 +42,11 @@ fn parse_pem(document: &[u8]) -> Result<Vec<Key>, String> {
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(document) {
         let (kind, der) = section.map_err(|_| "is not well-formed PEM".to_owned())?;
         let key = match kind {
-            SectionKind::PublicKey => from_spki(None, &der, PUBLIC),
+            SectionKind::PublicKey => from_spki(&der),
             SectionKind::Certificate => {
                 let (_, certificate) = x509_parser::parse_x509_certificate(&der)
                     .map_err(|_| "holds a malformed certificate".to_owned())?;
-                from_spki(None, certificate.public_key().raw, PUBLIC)
+                from_spki(certificate.public_key().raw)
             }
             SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
                 return Err("holds a private key; a gateway needs only the public one".to_owned());
@@ -59,8 +64,8 @@ fn parse_pem(document: &[u8]) -> Result<Vec<Key>, String> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum JsonDocument {
-    Set { keys: Vec<serde_json::Value> },
-    One(serde_json::Value),
+    Set { keys: Vec<Value> },
+    One(Value),
 }
 
 fn parse_jwks(document: &[u8]) -> Result<Vec<Key>, String> {
@@ -75,89 +80,45 @@ fn parse_jwks(document: &[u8]) -> Result<Vec<Key>, String> {
     if keys.len() > KEYS_MAX {
         return Err(format!("holds more than {KEYS_MAX} keys"));
     }
-    let jwks = keys.into_iter().filter_map(|key| Jwk::deserialize(key).ok());
-    Ok(jwks.filter_map(Jwk::into_key).collect())
+    Ok(keys.iter().filter_map(from_jwk).collect())
 }
 
-/// The members of RFC 7517 and RFC 7518 that matter for checking; `k` and `d` are not among them.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<Box<str>>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-}
-
-impl Jwk {
-    fn into_key(self) -> Option<Key> {
-        let for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
-            && self.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|name| name == "verify"));
-        if !for_signatures {
-            return None;
-        }
-        // A key that names its algorithm is for that one only.
-        let only = match &self.alg {
-            Some(name) => Some(Algorithm::by_name(name)?),
-            None => None,
-        };
-        let allowed = |fitting: &[Algorithm]| -> Vec<Algorithm> {
-            fitting.iter().copied().filter(|algorithm| only.is_none_or(|only| only == *algorithm)).collect()
-        };
-        match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => {
-                let n = decode(self.n.as_ref()?)?;
-                let e = decode(self.e.as_ref()?)?;
-                // Leading zeros are wrong (RFC 7518 2) but common.
-                let start = n.iter().position(|byte| *byte != 0)?;
-                let components = RsaPublicKeyComponents { n: &n[start..], e: &e[..] };
-                let der: PublicKeyX509Der<'_> = components.as_der().ok()?;
-                from_spki(self.kid, der.as_ref(), &allowed(RSA))
-            }
-            ("EC", Some(curve)) => {
-                let (algorithm, length) = match curve {
-                    "P-256" => (Algorithm::Es256, 32),
-                    "P-384" => (Algorithm::Es384, 48),
-                    "P-521" => (Algorithm::Es512, 66),
-                    _ => return None,
-                };
-                let (x, y) = (decode(self.x.as_ref()?)?, decode(self.y.as_ref()?)?);
-                if x.len() != length || y.len() != length {
-                    return None;
-                }
-                // SEC 1, 2.3.3: uncompressed.
-                let point = [&[4], &x[..], &y[..]].concat();
-                Key::public(self.kid, &point, &allowed(&[algorithm]))
-            }
-            ("OKP", Some("Ed25519")) => {
-                let x = decode(self.x.as_ref()?)?;
-                if x.len() != 32 {
-                    return None;
-                }
-                Key::public(self.kid, &x, &allowed(&[Algorithm::EdDsa]))
-            }
-            _ => None,
-        }
+fn from_jwk(document: &Value) -> Option<Key> {
+    let jwk = Jwk::deserialize(document).ok()?;
+    let for_signatures =
+        jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+            && jwk.common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+    if !for_signatures {
+        return None;
     }
+    let fitting: &[Algorithm] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => RSA,
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => &[ES256],
+            EllipticCurve::P384 => &[ES384],
+            EllipticCurve::P521 => &[Algorithm::Es512],
+            _ => return None,
+        },
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[EDDSA],
+        // Symmetric keys belong in a secret.
+        _ => return None,
+    };
+    // A key that names its algorithm is for that one only.
+    let only = match document.get("alg").and_then(Value::as_str) {
+        Some(name) => Some(Algorithm::by_name(name)?),
+        None => None,
+    };
+    let algorithms: Vec<_> =
+        fitting.iter().copied().filter(|algorithm| only.is_none_or(|only| only == *algorithm)).collect();
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    Key::public(jwk.common.key_id.map(String::into_boxed_str), key, &algorithms)
 }
 
-fn from_spki(kid: Option<Box<str>>, spki: &[u8], algorithms: &[Algorithm]) -> Option<Key> {
-    // Refused here, where it can be said, rather than with each signature.
-    let size_fits = PublicEncryptingKey::from_der(spki)
-        .is_ok_and(|rsa| (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&rsa.key_size_bits()));
-    let fitting: Vec<_> =
-        algorithms.iter().copied().filter(|algorithm| size_fits || !RSA.contains(algorithm)).collect();
-    Key::public(kid, spki, &fitting)
-}
-
-fn decode(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
+/// A SubjectPublicKeyInfo is a key of the family that takes it for one.
+fn from_spki(der: &[u8]) -> Option<Key> {
+    Key::public(None, DecodingKey::from_rsa_der(der), RSA)
+        .or_else(|| Key::public(None, DecodingKey::from_ec_der(der), EC))
+        .or_else(|| Key::public(None, DecodingKey::from_ed_der(der), &[EDDSA]))
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! Used by `verifier` before any crypto. Takes only `alg` and `kid` from a header; keys and
 //! links to keys in it (`jwk`, `jku`, `x5c`, `x5u`) are never looked at (RFC 8725 3.10).
+//!
+//! Read here rather than by `jsonwebtoken::decode_header`, which parses a key that a token brings
+//! along, takes `"crit": null` for no `crit`, keeps the last of repeated names that it does not
+//! know, `b64` among them, and cannot tell an algorithm that it does not know from no header.
 
 use super::TokenFault;
 use base64::Engine;
@@ -15,7 +19,8 @@ const TOKEN_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Parts<'a> {
     header: &'a str,
     payload: &'a str,
-    signature: &'a str,
+    /// Still in base64url.
+    pub(super) signature: &'a str,
     /// Header and payload with the dot between: what is signed.
     pub(super) message: &'a str,
 }
@@ -76,14 +81,10 @@ impl<'a> Parts<'a> {
     pub(super) fn payload(&self) -> Result<String, TokenFault> {
         String::from_utf8(decode(self.payload)?).map_err(|_| TokenFault::Malformed)
     }
-
-    pub(super) fn signature(&self) -> Result<Vec<u8>, TokenFault> {
-        decode(self.signature)
-    }
 }
 
 /// Without padding, line breaks or stray last bits: a token has one spelling.
-fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
+pub(super) fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)
 }
 

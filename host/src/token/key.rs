@@ -1,67 +1,117 @@
-//! One key, parsed, with the algorithms that it may be used for.
+//! One key, with the algorithms that it may be used for.
 //!
 //! Made by `document` and `verifier`, used by `verifier`. A key knows its algorithms from its own
-//! kind: a public key is never an HMAC secret, whatever a token says (RFC 8725 3.1).
+//! kind: a public key is never an HMAC secret, whatever a token says (RFC 8725 3.1). Signatures
+//! are verified by jsonwebtoken, but for ES512, which it does not have.
+//!
+//! jsonwebtoken takes any bytes for a key, and with those that are none refuses each token as
+//! badly signed. Here they are tried when a key is made, where it can be said.
 
-use super::algorithm::{Algorithm, HMAC};
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature::ParsedPublicKey;
+use super::TokenFault;
+use super::algorithm::{Algorithm, ES256, ES384, HMAC};
+use super::header::{Parts, decode};
+use aws_lc_rs::rsa::PublicEncryptingKey;
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use std::ops::RangeInclusive;
+
+/// RFC 7518 3.3 asks for 2048; more than 8192 only costs time.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 pub(super) struct Key {
     /// None: not named, fits any `kid` (PEM files and secrets).
     pub(super) kid: Option<Box<str>>,
-    proofs: Vec<(Algorithm, Proof)>,
-}
-
-enum Proof {
-    Public(ParsedPublicKey),
-    /// Boxed: a kilobyte of prepared state, twenty times a public key.
-    Secret(Box<hmac::Key>),
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
 }
 
 impl Key {
-    /// A public key in the form of its kind: DER of a SubjectPublicKeyInfo, an uncompressed point,
-    /// or 32 bytes of Ed25519; for those of `algorithms` that fit. None if none does.
-    pub(super) fn public(kid: Option<Box<str>>, bytes: &[u8], algorithms: &[Algorithm]) -> Option<Key> {
-        let proofs: Vec<_> = algorithms
-            .iter()
-            .filter_map(|algorithm| {
-                let key = ParsedPublicKey::new(algorithm.public()?, bytes).ok()?;
-                Some((*algorithm, Proof::Public(key)))
-            })
-            .collect();
-        (!proofs.is_empty()).then_some(Key { kid, proofs })
+    /// A public key for those of `algorithms`, all of its family, that it is sound for; none if
+    /// there are none.
+    pub(super) fn public(kid: Option<Box<str>>, key: DecodingKey, algorithms: &[Algorithm]) -> Option<Key> {
+        let key = without_leading_zeros(key);
+        let algorithms: Vec<_> =
+            algorithms.iter().copied().filter(|algorithm| is_sound(&key, *algorithm)).collect();
+        (!algorithms.is_empty()).then_some(Key { kid, algorithms, key })
     }
 
-    /// For HS256, and HS384 and HS512 if it is long enough: a key must be as long as the hash
-    /// (RFC 7518 3.2).
+    /// For HS256, and HS384 and HS512 if it is long enough.
     pub(super) fn secret(secret: &[u8]) -> Result<Key, String> {
-        let proofs: Vec<_> = HMAC
+        let algorithms: Vec<_> = HMAC
             .iter()
-            .filter_map(|algorithm| {
-                let hmac = algorithm.hmac()?;
-                let long_enough = secret.len() >= hmac.digest_algorithm().output_len();
-                long_enough.then(|| (*algorithm, Proof::Secret(Box::new(hmac::Key::new(hmac, secret)))))
-            })
+            .filter(|(_, bytes)| secret.len() >= *bytes)
+            .map(|(algorithm, _)| *algorithm)
             .collect();
-        if proofs.is_empty() {
+        if algorithms.is_empty() {
             return Err(format!("a secret for HS256 needs 32 bytes, this one has {}", secret.len()));
         }
-        Ok(Key { kid: None, proofs })
+        Ok(Key { kid: None, algorithms, key: DecodingKey::from_secret(secret) })
     }
 
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
-        self.proofs.iter().any(|(fitting, _)| *fitting == algorithm)
+        self.algorithms.contains(&algorithm)
     }
 
-    pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        let Some((_, proof)) = self.proofs.iter().find(|(fitting, _)| *fitting == algorithm) else {
-            return false;
-        };
-        match proof {
-            Proof::Public(key) => key.verify_sig(message, signature).is_ok(),
-            // In constant time.
-            Proof::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+    /// False for an algorithm that does not fit; a fault if the signature is not base64url.
+    pub(super) fn verify(&self, algorithm: Algorithm, parts: &Parts<'_>) -> Result<bool, TokenFault> {
+        if !self.fits(algorithm) {
+            return Ok(false);
         }
+        match algorithm {
+            Algorithm::Registered(algorithm) => {
+                let message = parts.message.as_bytes();
+                jsonwebtoken::crypto::verify(parts.signature, message, &self.key, algorithm).or_else(
+                    |error| match error.kind() {
+                        ErrorKind::Base64(_) => Err(TokenFault::Malformed),
+                        _ => Ok(false),
+                    },
+                )
+            }
+            Algorithm::Es512 => {
+                let signature = decode(parts.signature)?;
+                let verified = self.key.try_get_as_bytes().is_ok_and(|point| {
+                    let message = parts.message.as_bytes();
+                    signature::ECDSA_P521_SHA512_FIXED.verify_sig(point, message, &signature).is_ok()
+                });
+                Ok(verified)
+            }
+        }
+    }
+}
+
+/// They are wrong (RFC 7518 2) but common.
+fn without_leading_zeros(key: DecodingKey) -> DecodingKey {
+    match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } if n.first() == Some(&0) => {
+            let start = n.iter().position(|byte| *byte != 0).unwrap_or(n.len());
+            DecodingKey::from_rsa_raw_components(&n[start..], e)
+        }
+        _ => key,
+    }
+}
+
+fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    let has_size = |rsa: PublicEncryptingKey| RSA_BITS.contains(&rsa.key_size_bits());
+    match (key.family(), key.kind()) {
+        (AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            RsaPublicKeyComponents { n, e }.try_into().is_ok_and(has_size)
+        }
+        (AlgorithmFamily::Rsa, DecodingKeyKind::SecretOrDer(der)) => {
+            PublicEncryptingKey::from_der(der).is_ok_and(has_size)
+        }
+        (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(bytes)) => {
+            let curve: &'static dyn VerificationAlgorithm = match algorithm {
+                ES256 => &signature::ECDSA_P256_SHA256_FIXED,
+                ES384 => &signature::ECDSA_P384_SHA384_FIXED,
+                Algorithm::Es512 => &signature::ECDSA_P521_SHA512_FIXED,
+                Algorithm::Registered(_) => return false,
+            };
+            ParsedPublicKey::new(curve, bytes).is_ok()
+        }
+        (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(bytes)) => {
+            ParsedPublicKey::new(&signature::ED25519, bytes).is_ok()
+        }
+        _ => false,
     }
 }

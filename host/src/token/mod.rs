@@ -5,9 +5,12 @@
 //! a request on a fetch, and never lets a token choose how it is checked: the key decides which
 //! algorithms fit.
 //!
-//! The checks are written on `aws-lc-rs` directly. A token is refused for its header (`crit`,
-//! `b64`, repeated names) before any crypto, time comes from our clock, and keys are parsed once
-//! per rotation rather than once per token; of a JWT library only base64 would have been left.
+//! Keys and signatures are jsonwebtoken's business: `DecodingKey::from_jwk` makes the key,
+//! `crypto::verify` checks with it, on `aws-lc-rs`. `jsonwebtoken::decode` is not used, because it
+//! is laxer than a gateway can be: it lets `crit` and repeated names pass (`header`, `claims`),
+//! binds a key to a family of algorithms but not to its own `alg`, takes a secret of any length
+//! (`key`), and reads the machine's clock, which tests cannot move. Of what it does not have,
+//! ES512 alone is checked here (`key`), for one line of `aws-lc-rs`.
 
 mod algorithm;
 mod cache;

@@ -5,7 +5,7 @@
 //! waits: where keys are missing it says so and asks for them.
 
 use super::TokenFault;
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, NAMES};
 use super::cache::VerifiedCache;
 use super::claims::Claims;
 use super::document;
@@ -92,6 +92,9 @@ impl Verifiers {
     /// `runtime`: the control runtime, with its timer enabled, where URLs are fetched, and where a task ticks once a
     /// second until the last clone is dropped.
     pub fn new(clock: Clock, fetch: Arc<dyn Fetch>, runtime: Handle) -> Verifiers {
+        // An error says that it is there already; without one, jsonwebtoken would go by what
+        // features the build happens to have, and panic with a token if they are two.
+        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         let shared = Arc::new(Shared {
             sets: Registry::new(clock.clone(), "key sets", SETS_MAX),
             verifiers: Registry::new(clock.clone(), "token verifiers", VERIFIERS_MAX),
@@ -253,13 +256,12 @@ impl Verifier {
         if !self.algorithms.is_empty() && !self.algorithms.contains(&algorithm) {
             return Err(TokenFault::AlgorithmRefused);
         }
-        let signature = parts.signature()?;
         let candidates = || self.candidates(&header, loaded);
         let fitting = candidates().filter(|key| key.fits(algorithm)).take(TRIES_MAX);
         let mut tried = false;
         for key in fitting {
             tried = true;
-            if key.verify(algorithm, parts.message.as_bytes(), &signature) {
+            if key.verify(algorithm, parts)? {
                 return Ok(());
             }
         }
@@ -327,10 +329,8 @@ impl Verifier {
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    Algorithm::by_name(name).ok_or_else(|| {
-        let known: Vec<_> = Algorithm::names().collect();
-        format!("`{name}` is not an algorithm that is accepted ({})", known.join(", "))
-    })
+    Algorithm::by_name(name)
+        .ok_or_else(|| format!("`{name}` is not an algorithm that is accepted ({})", NAMES.join(", ")))
 }
 
 /// SHA-256 over all of the rules, each part with its length.

@@ -7,6 +7,8 @@ use witgate::prelude::*;
 use witgate::setting::{OneOrMany, Period};
 use witgate::token::{KeySource, Rules};
 
+const EXP: &str = "exp";
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -35,6 +37,9 @@ pub struct Config {
     /// Claims that the token must have.
     #[serde(default)]
     required_claims: Vec<String>,
+    /// Whether the token must say when it expires (`exp`): one that does not is good for ever.
+    #[serde(default = "yes")]
+    require_exp: bool,
     /// Where the token is; unless told otherwise the bearer of `Authorization`.
     #[serde(default)]
     token: Option<Source>,
@@ -106,12 +111,16 @@ impl Config {
             Some(leeway) => u32::try_from(leeway.duration().as_millis().div_ceil(1000))
                 .map_err(|_| "leeway: that is no leeway any more")?,
         };
+        let mut required_claims = self.required_claims.clone();
+        if self.require_exp && !required_claims.iter().any(|name| name == EXP) {
+            required_claims.push(EXP.into());
+        }
         Ok(Rules {
             keys,
             algorithms: self.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect(),
             issuers: self.issuer.as_slice().to_vec(),
             audiences: self.audience.as_slice().to_vec(),
-            required_claims: self.required_claims.clone(),
+            required_claims,
             leeway_seconds,
         })
     }

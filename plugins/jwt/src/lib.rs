@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The token is the bearer of `Authorization`, or where `token` says. `exp` and `nbf` count, with
-//! `leeway`. Later policies of the request can read `claim:NAME`.
+//! `leeway`; a token without `exp` is refused, unless `require_exp: false`. Later policies of the
+//! request can read `claim:NAME`.
 //!
 //! The headers of `claims_to_headers` are this policy's: what the client sent in them is removed
 //! first, also when there is no token or no such claim. Strings are written as they are, all else

@@ -149,7 +149,21 @@ fn the_rules_reach_the_verifier() {
     assert_eq!(rules.keys, keys);
     assert_eq!((rules.issuers, rules.audiences.len()), (vec!["https://id".to_string()], 2));
     assert_eq!(rules.algorithms, ["RS256", "EdDSA"]);
-    assert_eq!((rules.leeway_seconds, rules.required_claims), (2, vec!["sub".to_string()]));
+    assert_eq!((rules.leeway_seconds, rules.required_claims), (2, vec!["sub".into(), "exp".into()]));
+}
+
+#[test]
+fn tokens_must_expire_unless_told_otherwise() {
+    let host = host();
+    let required = |more: Value| {
+        let _policy = jwt(more);
+        host.rules().pop().map(|rules| rules.required_claims).unwrap_or_default()
+    };
+    assert_eq!(required(json!({})), ["exp"]);
+    assert_eq!(required(json!({ "require_exp": true, "required_claims": ["exp", "sub"] })), ["exp", "sub"]);
+    assert_eq!(required(json!({ "require_exp": false })), [""; 0]);
+    assert_eq!(required(json!({ "require_exp": false, "required_claims": ["exp"] })), ["exp"]);
+    assert!(testing::policy::<Jwt>(json!({ "secret": "s", "require_exp": "no" })).is_err());
 }
 
 #[test]
