@@ -4,6 +4,7 @@ use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use witgate_test_support::frames::{self, END_HEADERS, frame};
+use witgate_test_support::http2::{H2Origin, H2Reply};
 use witgate_test_support::origin::{drain, say};
 use witgate_test_support::{Connection, Gateway, Origin, Reply, Request, eventually};
 
@@ -283,4 +284,81 @@ fn an_exchange_that_takes_too_long_is_408_and_closes() {
     assert!(gateway.access_log("/echo").iter().all(|entry| entry["reason"] == "request_timeout"));
     let counted = r#"witgate_exchanges_total{api="echo",status="408",reason="request_timeout"}"#;
     eventually("the metric", || gateway.metric(counted) == Some(3.0));
+}
+
+/// A gRPC call through a listener that waits half a second: a message, a pause, the end.
+fn pausing(protocol: &str, kind: &str, upstream: String) -> u8 {
+    let config = Config::new()
+        .upstream_with("grpc", json!({"endpoints": [upstream], "protocol": protocol}))
+        .api(json!({"name": "grpc", "path": "/", "upstream": "grpc"}))
+        .set("listeners.0.limits", json!({"idle": "500ms"}));
+    let gateway = setup().start(&config.text());
+    let mut connection = frames::open(gateway.public());
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/pkg.Service/Call"),
+        (":authority", "h"),
+        ("content-type", kind),
+        ("te", "trailers"),
+    ];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &frames::block(&fields)));
+    connection.send(frame(frames::DATA, 0, 1, b"hello"));
+    std::thread::sleep(Duration::from_millis(1500));
+    let _ = connection.try_send(frame(frames::DATA, frames::END_STREAM, 1, b""));
+    let head = frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).expect("an answer");
+    head.payload[0]
+}
+
+#[test]
+fn a_grpc_stream_may_be_quiet() {
+    /// `:status: 200` in HPACK's static table.
+    const OK: u8 = 0x88;
+    let grpc = H2Origin::start(|_| H2Reply { status: 200, ..H2Reply::default() });
+    assert_eq!(pausing("http2", "application/grpc", grpc.url()), OK);
+    assert_eq!(grpc.seen()[0].body, b"hello");
+    // What only says that it is gRPC may not.
+    assert_ne!(pausing("http2", "text/plain", grpc.url()), OK);
+    let plain = Origin::named("up");
+    // A refusal in gRPC's own way is a 200 as well.
+    pausing("http1", "application/grpc", plain.url());
+    assert_eq!(plain.count(), 0);
+}
+
+#[test]
+fn an_http2_client_that_listens_may_be_quiet() {
+    let origin = Origin::start_early(|_| {
+        Reply::drive(|stream| {
+            say(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+            std::thread::sleep(Duration::from_millis(1500));
+            say(stream, "4\r\nlast\r\n0\r\n\r\n")
+        })
+    });
+    let gateway = impatient(&origin);
+    let mut connection = frames::open(gateway.public());
+    let post = [(":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "h")];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &frames::block(&post)));
+    connection.send(frame(frames::DATA, 0, 1, b"hel"));
+    let last = frames::until(&mut connection, |frame| {
+        assert_ne!(frame.kind, frames::RST_STREAM, "{frame:?}");
+        frame.kind == frames::DATA && frame.payload == b"last"
+    });
+    assert!(last.is_some());
+}
+
+#[test]
+fn heads_that_cannot_be_read_are_counted() {
+    let origin = Origin::named("up");
+    let gateway = limited(&origin, json!({}));
+    for _ in 0..3 {
+        assert_eq!(gateway.connect().ask("GET /echo HTTP/1.1\r\nno colon\r\n\r\n").status, 400);
+    }
+    let mut connection = gateway.connect();
+    let _ = connection.try_send(format!("GET /echo HTTP/1.1\r\nx: {}", "y".repeat(60 << 10)));
+    assert_eq!(connection.answer().status, 431);
+    let count = |status, reason| {
+        gateway.metric(&format!(r#"witgate_exchanges_total{{api="",status="{status}",reason="{reason}"}}"#))
+    };
+    eventually("three of 400", || count(400, "malformed_request") == Some(3.0));
+    eventually("one of 431", || count(431, "headers_too_large") == Some(1.0));
 }

@@ -89,7 +89,8 @@ pub struct ListenerLimits {
     pub header_count: usize,
     /// From the first byte of a head to its end. Default 10 s.
     pub header_read: Duration,
-    /// Between requests of one connection. Default 75 s.
+    /// Between requests of one connection, and between bytes of a request's body (then 408). Default
+    /// 75 s.
     pub idle: Duration,
     /// One exchange as a whole, upgrades excepted; zero: none. Default zero.
     pub request: Duration,

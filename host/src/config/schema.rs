@@ -262,7 +262,7 @@ fn process() -> Map<String, Value> {
                     "header_bytes": with_default("bytes", "32KiB", "Total bytes of a request's head; over it: 431."),
                     "header_count": number(1, 10_000, Some(100), "Fields in a request's head; over it: 431."),
                     "header_read": with_default("duration", "10s", "From the first byte of a head to its end."),
-                    "idle": with_default("duration", "75s", "Between requests of one connection."),
+                    "idle": with_default("duration", "75s", "Between requests of one connection, and between bytes of a request's body."),
                     "request": with_default("duration", "0", "One exchange as a whole, upgrades excepted; 0: no limit."),
                     "handshake": with_default("duration", "10s", "A TLS handshake."),
                     "body_bytes": with_default("bytes", "0", "Bytes of a request's body; over it: 413; 0: no limit."),

@@ -23,6 +23,7 @@ pub use strict::{Fault, check};
 
 use crate::message::body::Body;
 use crate::message::peer::Peer;
+use crate::telemetry::reason::Reason;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -43,6 +44,9 @@ pub trait Service: Clone + 'static {
 
     /// Told of each request that was refused before `call`, for the access log and metrics.
     fn refused(&self, _peer: &Rc<Peer>, _request: &Parts, _fault: Fault) {}
+
+    /// Told of each HTTP/1 head that could not be read, and was answered for that.
+    fn unread(&self, _peer: &Peer, _reason: Reason) {}
 }
 
 /// What one connection may take.

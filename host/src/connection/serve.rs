@@ -11,6 +11,7 @@ use super::wire::Wire;
 use super::{Fault, Limits, Service, misdirected, strict};
 use crate::listener::{Drain, Protocol, Streams};
 use crate::message::peer::Peer;
+use crate::telemetry::reason::Reason;
 use http::request::Parts;
 use http::{Method, Response};
 use hyper::Request;
@@ -147,13 +148,20 @@ impl<S: Service> Connections<S> {
     {
         let link = &joined.link;
         let mut connection = {
-            let (this, link) = (Rc::clone(&self), Rc::clone(link));
+            let (this, link, peer) = (Rc::clone(&self), Rc::clone(link), Rc::clone(&peer));
             let service = service_fn(move |request| this.answer(&link, &peer, request));
             self.http1.serve_connection(TokioIo::new(wire), service).with_upgrades()
         };
         let ended =
             drive(link, &mut connection, |connection| connection.graceful_shutdown(), Link::leaves).await;
         let refused_by_hyper = matches!(&ended, Some(Err(error)) if error.is_parse());
+        if let Some(Err(error)) = &ended
+            && refused_by_hyper
+        {
+            let large = error.is_parse_too_large();
+            self.service
+                .unread(&peer, if large { Reason::HeadersTooLarge } else { Reason::MalformedRequest });
+        }
         if ended.is_none() || link.pulse.ended() || !(link.unread.get() || refused_by_hyper) {
             return;
         }

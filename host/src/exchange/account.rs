@@ -152,6 +152,9 @@ impl Account {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let Some(mut record) = self.0.take() else { return response };
+        if let Some(counted) = &record.counted {
+            counted.answered.set(true);
+        }
         let no_body = subject.method == Method::HEAD || outcome.body.is_end_stream();
         record.status = status;
         record.reason = outcome.reason;
@@ -299,6 +302,11 @@ pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault
         trailers: HeaderMap::new(),
         whole: false,
     }));
+}
+
+/// Counts a head that could not be read, of which there is nothing to write down.
+pub fn unread(inlet: &Inlet, reason: Reason) {
+    inlet.worker.unrouted.exchange(reason.status().as_u16(), reason, Duration::ZERO, None, 0, 0);
 }
 
 /// A body that tells its account what became of it.

@@ -15,6 +15,7 @@ use crate::message::peer::Peer;
 use crate::message::problem::Dialect;
 use crate::router::{Found, ListenerId};
 use crate::telemetry::reason::Reason;
+use crate::upstream;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
@@ -105,7 +106,14 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     };
     let route = found.route.0 as usize;
     let matched = &view.snapshot.routes[route];
-    let (body, counted) = count(incoming, inlet);
+    // A gRPC stream may be quiet for as long as both sides like, and has its own deadlines.
+    let quiet = version == Version::HTTP_2
+        && dialect == Dialect::Grpc
+        && matched.upstream.is_some_and(|index| {
+            view.snapshot.upstreams[index].settings().protocol == upstream::Protocol::Http2
+        });
+    let idle = if quiet { Duration::ZERO } else { inlet.idle };
+    let (body, counted) = count(incoming, inlet.body_bytes, Patience::new(idle, version));
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
     let subject = Box::new(Subject {
@@ -173,15 +181,17 @@ pub struct Counted {
     pub bytes: Cell<u64>,
     /// Why the body broke off, where it was the gateway that broke it off.
     pub broken: Cell<Option<Reason>>,
+    /// The client has the head of its answer.
+    pub answered: Cell<bool>,
 }
 
-fn count(incoming: Incoming, inlet: &Inlet) -> (Body, Rc<Counted>) {
+/// `limit` in bytes; 0: no bound.
+fn count(incoming: Incoming, limit: u64, patience: Patience) -> (Body, Rc<Counted>) {
     let counted = Rc::new(Counted::default());
     if incoming.is_end_stream() {
         return (Body::Empty, counted);
     }
-    let limit = if inlet.body_bytes == 0 { u64::MAX } else { inlet.body_bytes };
-    let patience = Patience { idle: inlet.idle, timer: None, waiting: false };
+    let limit = if limit == 0 { u64::MAX } else { limit };
     (Body::wrap(Counting { incoming, counted: counted.clone(), limit, patience }), counted)
 }
 
@@ -210,7 +220,9 @@ impl http_body::Body for Counting {
         let this = &mut *self;
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         match &polled {
-            Poll::Pending if this.patience.is_over(cx) => return this.break_off(Reason::RequestTimeout),
+            Poll::Pending if this.patience.is_over(&this.counted, cx) => {
+                return this.break_off(Reason::RequestTimeout);
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 let count = frame.data_ref().map_or(0, |data| data.len() as u64);
                 // An HTTP/2 frame may be empty, and is no progress then.
@@ -236,19 +248,25 @@ impl http_body::Body for Counting {
 }
 
 /// How long a client may send nothing of a body that somebody waits for. While the upstream takes
-/// nothing, nobody waits, and the client is not to blame.
+/// nothing, nobody waits, and the client is not to blame. On HTTP/2 both sides may talk at once:
+/// there a client that has its answer's head may be quiet while it listens.
 struct Patience {
     /// Zero: without end.
     idle: Duration,
+    listens: bool,
     /// Made when a body is waited for the first time, which most never are.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
 impl Patience {
+    fn new(idle: Duration, version: Version) -> Patience {
+        Patience { idle, listens: version == Version::HTTP_2, timer: None, waiting: false }
+    }
+
     /// The body is pending.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.idle.is_zero() {
+    fn is_over(&mut self, counted: &Counted, cx: &mut Context<'_>) -> bool {
+        if self.idle.is_zero() || self.listens && counted.answered.get() {
             return false;
         }
         let idle = self.idle;

@@ -76,6 +76,11 @@ impl connection::Service for Exchange {
     fn refused(&self, peer: &Rc<Peer>, request: &Parts, fault: connection::Fault) {
         account::refused(&self.0, peer, request, fault);
     }
+
+    fn unread(&self, peer: &Peer, reason: Reason) {
+        tracing::debug!(listener = %peer.listener, client = %peer.address, "{}", reason.label());
+        account::unread(&self.0, reason);
+    }
 }
 
 /// Dropping the future (the client went away) drops the upstream call and destroys the instance
