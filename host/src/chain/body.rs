@@ -159,9 +159,9 @@ async fn buffered(
             let why = format!("a body of {} bytes; at most {longest} are allowed", bytes.len());
             return Err(Lease::blame(pool, Failure::Return(why)));
         }
-        let permitted = edit::permit(edits, &plan.writes, direction == Direction::Response)
+        edit::permit(edits, &plan.writes, direction == Direction::Response)
+            .and_then(|permitted| edit::apply(permitted, subject, index))
             .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
-        edit::apply(permitted, subject, index);
         replaced = bytes.map(Bytes::from);
         Ok((Outcome::Amend, None))
     });

@@ -175,7 +175,13 @@ fn status(code: u16) -> Result<StatusCode, String> {
 }
 
 /// Applies what was permitted, for the step at `step`.
-pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usize) {
+///
+/// # Errors
+/// If path and query together are longer than a target can be; then nothing was applied.
+pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usize) -> Result<(), String> {
+    if let Some(target) = retargeted(&changes, &subject.target)? {
+        subject.target = target;
+    }
     for Permitted(change) in changes {
         match change {
             Change::Set(name, value) => {
@@ -188,8 +194,8 @@ pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usi
                 subject.headers_in_hand().remove(name);
             }
             Change::Method(method) => subject.method = method,
-            Change::Path(path) => retarget(subject, |_, query| target(&path, query)),
-            Change::Query(query) => retarget(subject, |path, _| target(path, query.as_deref())),
+            // Done above, both at once.
+            Change::Path(_) | Change::Query(_) => {}
             Change::Authority(authority) => subject.authority = Some(authority),
             Change::Status(status) => {
                 if let Some(response) = &mut subject.response {
@@ -213,20 +219,27 @@ pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usi
             }
         }
     }
+    Ok(())
 }
 
-fn target(path: &str, query: Option<&str>) -> String {
-    match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_string(),
+/// The target that the changes make of `target`; none if they leave it alone.
+fn retargeted(changes: &[Permitted], target: &PathAndQuery) -> Result<Option<PathAndQuery>, String> {
+    let (mut path, mut query, mut changed) = (target.path(), target.query(), false);
+    for Permitted(change) in changes {
+        match change {
+            Change::Path(to) => (path, changed) = (to, true),
+            Change::Query(to) => (query, changed) = (to.as_deref(), true),
+            _ => {}
+        }
     }
-}
-
-fn retarget(subject: &mut Subject, make: impl FnOnce(&str, Option<&str>) -> String) {
-    // `permit` let through only what parses, so the old target is never kept by mistake.
-    if let Ok(target) = PathAndQuery::try_from(make(subject.target.path(), subject.target.query())) {
-        subject.target = target;
+    if !changed {
+        return Ok(None);
     }
+    let made = match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    made.map(Some).map_err(|_| "path and query together are too long for a target".to_string())
 }
 
 /// A policy's own response, checked.
@@ -324,6 +337,19 @@ mod tests {
             permit(vec![set("upstream:name", "b")], &granted, true).is_err(),
             "the request has been sent"
         );
+    }
+
+    #[test]
+    fn path_and_query_change_together_or_not_at_all() {
+        let all = writes(&[":path", ":query"]);
+        let target = PathAndQuery::from_static("/a?x=1");
+        let made = |edits: Vec<Edit>| retargeted(&permit(edits, &all, false).unwrap(), &target);
+        assert_eq!(made(vec![set(":path", "/b")]).unwrap().unwrap(), "/b?x=1");
+        assert_eq!(made(vec![set(":query", "y=2"), set(":path", "/b")]).unwrap().unwrap(), "/b?y=2");
+        assert_eq!(made(vec![Edit::Remove(":query".into())]).unwrap().unwrap(), "/a");
+        assert_eq!(made(vec![Edit::Note(vec![1])]).unwrap(), None);
+        let long = "x".repeat(60_000);
+        assert!(made(vec![set(":path", &format!("/{long}")), set(":query", &long)]).is_err());
     }
 
     #[test]

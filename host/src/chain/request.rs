@@ -88,13 +88,10 @@ pub(super) async fn call(
     let judged = verdict.and_then(|verdict| match verdict {
         Verdict::Proceed => Ok((Outcome::Proceed, None)),
         Verdict::Respond(reply) => Ok((Outcome::Respond, Some(reply))),
-        Verdict::Amend(edits) => match edit::permit(edits, &step.plan.writes, responding) {
-            Ok(permitted) => {
-                edit::apply(permitted, subject, index);
-                Ok((Outcome::Amend, None))
-            }
-            Err(why) => Err(Lease::blame(pool, Failure::Return(why))),
-        },
+        Verdict::Amend(edits) => edit::permit(edits, &step.plan.writes, responding)
+            .and_then(|permitted| edit::apply(permitted, subject, index))
+            .map(|()| (Outcome::Amend, None))
+            .map_err(|why| Lease::blame(pool, Failure::Return(why))),
     });
     settle(judged, pool, subject, index, hook, started)
 }

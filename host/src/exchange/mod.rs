@@ -167,7 +167,10 @@ async fn send(
     };
     let Some(index) = chosen else { return Outcome::gateway(Reason::NothingAnswers).answer(subject) };
     let (pool, metrics) = (&view.upstreams[index], &view.snapshot.upstream_metrics[index]);
-    let mut request = outbound(route, subject, body, upgrade.as_ref());
+    let mut request = match outbound(route, subject, body, upgrade.as_ref()) {
+        Ok(request) => request,
+        Err(reason) => return Outcome::gateway(reason).answer(subject),
+    };
     if expects && pool.upstream().settings().protocol == Protocol::Http1 {
         expectation::state(&mut request);
     }
@@ -273,24 +276,23 @@ fn stopped(
     }
 }
 
-/// The request as the upstream gets it.
+/// The request as the upstream gets it; an error if its path cannot be what the route says.
 fn outbound(
     route: &Route,
     subject: &mut Subject,
     body: Body,
     upgrade: Option<&intake::Upgrade>,
-) -> Request<Body> {
+) -> Result<Request<Body>, Reason> {
     let mut request = Request::new(body);
     *request.method_mut() = subject.method.clone();
     let matched = (subject.target.path() == subject.routed.path()).then_some(subject.prefix_end);
-    let rewritten = route.rewrite.path(subject.target.path(), matched).and_then(|path| {
-        let target = match subject.target.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path,
-        };
-        Uri::try_from(target).ok()
-    });
-    *request.uri_mut() = rewritten.unwrap_or_else(|| Uri::from(subject.target.clone()));
+    *request.uri_mut() = match (route.rewrite.path(subject.target.path(), matched), subject.target.query()) {
+        (None, _) => Uri::from(subject.target.clone()),
+        (Some(path), None) => Uri::try_from(path).map_err(|_| Reason::PathRefused)?,
+        (Some(path), Some(query)) => {
+            Uri::try_from(format!("{path}?{query}")).map_err(|_| Reason::PathRefused)?
+        }
+    };
     // Response hooks and the log may still read what the client sent.
     let keep = route.chain.recalls;
     let mut headers = if keep { subject.headers.clone() } else { std::mem::take(&mut subject.headers) };
@@ -304,5 +306,5 @@ fn outbound(
         headers.insert(UPGRADE, upgrade.protocol.clone());
     }
     *request.headers_mut() = headers;
-    request
+    Ok(request)
 }

@@ -35,6 +35,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 type OnRequest = Hook<(Values<'static>,), Answer<Verdict>>;
 type OnResponse = Hook<(Values<'static>, &'static [u8]), Answer<Verdict>>;
+type OnLog = Hook<(&'static [Vec<Option<String>>],), Answer<()>>;
 type OnBody = Hook<(&'static [u8], &'static [u8]), Answer<BodyVerdict>>;
 
 pub struct Instance {
@@ -45,7 +46,7 @@ pub struct Instance {
     on_response: Option<OnResponse>,
     on_request_body: Option<OnBody>,
     on_response_body: Option<OnBody>,
-    on_log: Option<Hook<(&'static [Vec<Option<String>>],), Answer<()>>>,
+    on_log: Option<OnLog>,
     on_tick: Option<Hook<(), Answer<()>>>,
     filter: Option<FilterHooks>,
     /// Runs on a fiber that can be suspended, instead of straight on the worker's stack.

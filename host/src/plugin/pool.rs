@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub struct Pool {
     policy: Arc<Policy>,
+    #[expect(clippy::vec_box, reason = "a lease takes its instance along, and a pointer moves more cheaply")]
     idle: RefCell<Vec<Box<Instance>>>,
     /// Leased ones.
     out: Cell<u32>,

@@ -42,6 +42,9 @@ impl Seen {
     }
 }
 
+/// What an origin does on a connection of its own accord.
+type Act = Box<dyn FnOnce(&mut dyn Stream) -> io::Result<()> + Send>;
+
 /// What to do about a request.
 pub enum Reply {
     /// Send these bytes; keep the connection.
@@ -51,7 +54,7 @@ pub enum Reply {
     /// Send these bytes, then reset the connection.
     Reset(Vec<u8>),
     /// Anything else; the connection closes after it.
-    Drive(Box<dyn FnOnce(&mut dyn Stream) -> io::Result<()> + Send>),
+    Drive(Act),
 }
 
 impl Reply {
