@@ -37,10 +37,11 @@ impl Looks {
     }
 
     /// Takes up what a reload brought along. A file that is new here and changed only just now may
-    /// have changed after it was read, so it counts as not seen yet.
+    /// have changed after it was read, so it counts as not seen yet. One that is no longer watched is
+    /// forgotten, unless it is gone altogether: that is a change that nobody has taken up.
     fn adopt(&mut self, now: Looks, since: SystemTime) {
         let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        self.0.retain(|path, _| now.0.contains_key(path));
+        self.0.retain(|path, known| now.0.contains_key(path) || (known.is_some() && look(path).is_none()));
         for (path, look) in now.0 {
             let fresh = look.as_ref().is_some_and(|look| u64::try_from(look.changed.0).unwrap_or(0) >= since);
             self.0.entry(path).or_insert(if fresh { None } else { look });
@@ -105,4 +106,24 @@ fn look(path: &Path) -> Option<Look> {
         changed: (metadata.ctime(), metadata.ctime_nsec()),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_went_is_a_change_and_one_that_is_no_longer_named_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [gone, unnamed, stays] = ["gone", "unnamed", "stays"].map(|name| folder.path().join(name));
+        for path in [&gone, &unnamed, &stays] {
+            std::fs::write(path, "x").unwrap();
+        }
+        let mut known = Looks::at([gone.clone(), unnamed, stays.clone()], None);
+        std::fs::remove_file(&gone).unwrap();
+        let now = Looks::at([stays.clone()], None);
+        known.adopt(now.clone(), UNIX_EPOCH);
+        assert_ne!(known, now, "the removal is still to be taken up");
+        assert_eq!(known.0.keys().collect::<Vec<_>>(), [&gone, &stays]);
+    }
 }
