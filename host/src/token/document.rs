@@ -124,6 +124,10 @@ fn from_spki(der: &[u8]) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair, RsaKeyPair, RsaPublicKeyComponents};
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
     fn count(document: &str) -> Result<usize, String> {
@@ -174,6 +178,51 @@ mod tests {
         assert!(count(&" ".repeat(DOCUMENT_BYTES_MAX + 1)).is_err());
         let secret = r#"{"keys": ["hunter2", }"#;
         assert!(!count(secret).unwrap_err().contains("hunter2"));
+    }
+
+    #[test]
+    fn jwks_are_read_as_issuers_write_them() {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let n = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key()).n;
+        let rsa = |n: &[u8], rest: &str| {
+            count(&format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"{rest}}}"#, URL_SAFE_NO_PAD.encode(n)))
+        };
+        assert_eq!(rsa(&n, r#","alg":"PS512","key_ops":["verify","sign"]"#), Ok(1));
+        assert_eq!(rsa(&[&[0, 0], &n[..]].concat(), ""), Ok(1), "leading zeros");
+        assert_eq!(rsa(&n[128..], ""), Ok(0), "too small");
+        assert_eq!(rsa(&[&n[..], &[1; 1024]].concat(), ""), Ok(0), "too large");
+        assert_eq!(rsa(&n, r#","alg":"ES256""#), Ok(0), "another family's algorithm");
+
+        let pair = EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(66);
+        let ec = |curve: &str, y: &[u8], alg: &str| {
+            let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+            count(&format!(r#"{{"kty":"EC","crv":"{curve}","x":"{x}","y":"{y}","alg":"{alg}"}}"#))
+        };
+        assert_eq!(ec("P-521", y, "ES512"), Ok(1));
+        assert_eq!(ec("P-521", y, "ES256"), Ok(0));
+        assert_eq!(ec("P-256", y, "ES256"), Ok(0), "a point of another curve");
+        assert_eq!(ec("Ed25519", y, "EdDSA"), Ok(0));
+        assert_eq!(ec("P-521", x, "ES512"), Ok(0), "not on the curve");
+    }
+
+    /// jsonwebtoken's reader of PEM overflows the stack of this.
+    #[test]
+    fn deep_der_is_refused() {
+        // Each level is a sequence of what was there, written backwards.
+        let mut der = Vec::new();
+        for _ in 0..50_000 {
+            let length = u32::try_from(der.len()).unwrap().to_le_bytes();
+            der.extend_from_slice(&length[..3]);
+            der.extend_from_slice(&[0x83, 0x30]);
+        }
+        der.reverse();
+        let body = STANDARD.encode(der);
+        for label in ["PUBLIC KEY", "CERTIFICATE"] {
+            let pem = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+            assert!(pem.len() < DOCUMENT_BYTES_MAX);
+            assert!(matches!(count(&pem), Ok(0) | Err(_)), "{label}");
+        }
     }
 
     proptest! {
