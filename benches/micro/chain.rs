@@ -1,6 +1,6 @@
 //! A whole chain, request and response hooks: leases, reads, calls, edits, counts.
 
-use crate::gateway::{Bench, Worker, config, plain, subject};
+use crate::gateway::{Bench, Worker, config, plain, rewrite, subject};
 use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, StatusCode};
 use witgate::chain;
@@ -9,9 +9,12 @@ use witgate::chain::subject::ResponseHead;
 pub fn all(criterion: &mut Criterion) {
     let bench = Bench::new();
     let mut group = criterion.benchmark_group("chain");
-    for (name, reads, edits) in [("pass", 0, 0), ("3 values, 1 edit", 3, 1)] {
+    let policies: [(&str, fn(usize) -> String); 3] =
+        [("pass", |_| plain(0, 0)), ("3 values, 1 edit", |_| plain(3, 1)), ("header-rewrite", rewrite)];
+    for (name, policy) in policies {
         for length in [1, 5, 10] {
-            let snapshot = bench.compile(&config(&vec![plain(reads, edits); length], ""), None);
+            let policies: Vec<_> = (0..length).map(policy).collect();
+            let snapshot = bench.compile(&config(&policies, ""), None);
             let worker = Worker::new(&snapshot);
             let chain = &snapshot.routes[0].chain;
             group.bench_function(format!("{length} policies, {name}"), |bencher| {

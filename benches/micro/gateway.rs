@@ -96,6 +96,14 @@ pub fn plain(reads: usize, edits: usize) -> String {
     format!("{{ plugin: plain, config: {{ reads: [{reads}], edits: {edits} }} }}")
 }
 
+/// A policy that reads one value and sets one header, each way.
+pub fn rewrite(number: usize) -> String {
+    format!(
+        "{{ plugin: header-rewrite, config: {{ request: {{ set: {{ x-request-{number}: '{{:path}}' }} }}, \
+         response: {{ set: {{ x-response-{number}: '{{:status}}' }} }} }} }}"
+    )
+}
+
 /// One worker's side of a snapshot.
 pub struct Worker {
     pub runtime: LocalRuntime,

@@ -2,6 +2,7 @@
 
 use crate::gateway::{Bench, Worker, config, plain};
 use criterion::Criterion;
+use witgate::plugin::instance::HeaderCall;
 
 pub fn all(criterion: &mut Criterion) {
     let bench = Bench::new();
@@ -12,9 +13,9 @@ pub fn all(criterion: &mut Criterion) {
         let snapshot = bench.compile(&config(&[plain(reads, edits)], ""), None);
         let worker = Worker::new(&snapshot);
         let values = vec![Some("some value of 24 bytes.."); reads];
-        let mut lease = worker.runtime.block_on(worker.pools[0].lease()).unwrap();
+        let mut lease = worker.pools[0].lease_warm().unwrap();
         group.bench_function(name, |bencher| {
-            bencher.iter(|| worker.runtime.block_on(lease.on_request(&values, &mut None)).unwrap());
+            bencher.iter(|| lease.now(HeaderCall::Request(&values), &mut None).unwrap());
         });
     }
     // What `isolation: request` adds to each exchange and policy.

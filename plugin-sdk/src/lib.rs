@@ -46,6 +46,8 @@
 //! what a policy must remember between the hooks of a request travels in its note
 //! ([`Verdict::note`]), what it must remember between requests in [`state`].
 
+#[cfg(any(test, all(target_family = "wasm", feature = "allocator")))]
+mod allocator;
 #[doc(hidden)]
 pub mod bindings;
 pub mod consumers;

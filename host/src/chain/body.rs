@@ -4,9 +4,9 @@
 //! on, so headers can still be edited. Never holds more than the smallest limit of the policies
 //! that want the body.
 
-use super::request::{finish, give_back, lease, lend, settle};
 use super::step::{BodyStep, Chain, Step, StepPlan};
 use super::subject::Subject;
+use super::turn::{finish, give_back, lease, lend, settle, take_note};
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
 use crate::plugin::instance::Filter;
@@ -135,11 +135,7 @@ async fn buffered(
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
             let mut facts = lend(step, subject, reads.is_some_and(|reads| reads.all_headers));
-            let note = subject
-                .memory
-                .get_mut(index)
-                .map(|memory| std::mem::take(&mut memory.note))
-                .unwrap_or_default();
+            let note = take_note(subject, index);
             let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
             give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)
@@ -159,8 +155,7 @@ async fn buffered(
             let why = format!("a body of {} bytes; at most {longest} are allowed", bytes.len());
             return Err(Lease::blame(pool, Failure::Return(why)));
         }
-        edit::permit(edits, &plan.writes, direction == Direction::Response)
-            .and_then(|permitted| edit::apply(permitted, subject, index))
+        edit::amend(edits, &plan.writes, direction == Direction::Response, subject, index)
             .map_err(|why| Lease::blame(pool, Failure::Return(why)))?;
         replaced = bytes.map(Bytes::from);
         Ok((Outcome::Amend, None))
@@ -174,7 +169,7 @@ async fn buffered(
         return ControlFlow::Break(Stop::Reply { step: index, reply });
     }
     // Collected, the body has a length of its own; the one that was announced may be another.
-    subject.headers_in_hand().remove(CONTENT_LENGTH);
+    subject.headers_in_hand_mut().remove(CONTENT_LENGTH);
     ControlFlow::Continue(Body::full(replaced.unwrap_or(body)))
 }
 
@@ -200,7 +195,7 @@ async fn filtered(
     let Some((leased, filter)) = settle(judged, pool, subject, index, Hook::Chunk, &mut started)? else {
         return ControlFlow::Continue(body);
     };
-    subject.headers_in_hand().remove(CONTENT_LENGTH);
+    subject.headers_in_hand_mut().remove(CONTENT_LENGTH);
     let (send, receive) = mpsc::channel(FILTERED_FRAMES);
     // The filter works in a task of its own, because a guest may suspend and a body is polled.
     // When the reader goes away its next send fails, and the instance goes with it.

@@ -1,6 +1,6 @@
 //! Turns what a guest asks for into what may be done.
 //!
-//! `permit` checks an edit against the policy's plan; only what it made (`Permitted`) can be
+//! `amend` checks a verdict's edits against the policy's plan; only what passed (`Permitted`) can be
 //! applied. All edits of a verdict are checked before the first is applied: a verdict with one
 //! forbidden edit changes nothing. Also judges the replies that a policy makes.
 
@@ -26,8 +26,8 @@ pub const REPLY_HEADERS_MAX: usize = 256;
 /// be as long as the policy's plan lets the original be).
 pub const REPLY_BYTES_MAX: usize = 8 << 20;
 
-/// An edit that the plan allows; made by `permit` alone.
-pub struct Permitted(Change);
+/// An edit that the plan allows.
+struct Permitted(Change);
 
 enum Change {
     Set(HeaderName, HeaderValue),
@@ -44,15 +44,37 @@ enum Change {
     Note(Vec<u8>),
 }
 
+/// Checks the edits of a verdict and applies them: all, or none if one is not allowed.
+///
+/// # Errors
+/// The first edit that is not allowed, and why, for the log.
+pub fn amend(
+    edits: Vec<Edit>,
+    writes: &Writes,
+    responding: bool,
+    subject: &mut Subject,
+    step: usize,
+) -> Result<(), String> {
+    // Most verdicts have one edit: it needs no room to wait for others.
+    match <[Edit; 1]>::try_from(edits) {
+        Ok([edit]) => {
+            let permitted = [Permitted(change(edit, writes, responding)?)];
+            if let Some(target) = retargeted(&permitted, &subject.target)? {
+                subject.target = target;
+            }
+            let [permitted] = permitted;
+            permitted.apply(subject, step);
+            Ok(())
+        }
+        Err(edits) => apply(permit(edits, writes, responding)?, subject, step),
+    }
+}
+
 /// Checks all edits of a verdict.
 ///
 /// # Errors
 /// The first edit that is not allowed, and why, for the log.
-pub fn permit(
-    edits: Vec<Edit>,
-    writes: &Writes,
-    responding: bool,
-) -> Result<SmallVec<[Permitted; 4]>, String> {
+fn permit(edits: Vec<Edit>, writes: &Writes, responding: bool) -> Result<SmallVec<[Permitted; 4]>, String> {
     if edits.len() > EDITS_MAX {
         return Err(format!("{} edits; at most {EDITS_MAX} are allowed", edits.len()));
     }
@@ -147,6 +169,9 @@ fn special(name: &str, value: Option<String>, writes: &Writes, responding: bool)
 }
 
 fn header_name(name: &str, writes: &Writes) -> Result<HeaderName, String> {
+    if let Some(declared) = writes.declared(name) {
+        return Ok(declared.clone());
+    }
     let parsed =
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
     if is_framing(parsed.as_str()) {
@@ -178,23 +203,31 @@ fn status(code: u16) -> Result<StatusCode, String> {
 ///
 /// # Errors
 /// If path and query together are longer than a target can be; then nothing was applied.
-pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usize) -> Result<(), String> {
+fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usize) -> Result<(), String> {
     if let Some(target) = retargeted(&changes, &subject.target)? {
         subject.target = target;
     }
-    for Permitted(change) in changes {
-        match change {
+    for change in changes {
+        change.apply(subject, step);
+    }
+    Ok(())
+}
+
+impl Permitted {
+    /// All but a new target, which is made of path and query both.
+    #[inline]
+    fn apply(self, subject: &mut Subject, step: usize) {
+        match self.0 {
             Change::Set(name, value) => {
-                subject.headers_in_hand().insert(name, value);
+                subject.headers_in_hand_mut().insert(name, value);
             }
             Change::Append(name, value) => {
-                subject.headers_in_hand().append(name, value);
+                subject.headers_in_hand_mut().append(name, value);
             }
             Change::Remove(name) => {
-                subject.headers_in_hand().remove(name);
+                subject.headers_in_hand_mut().remove(name);
             }
             Change::Method(method) => subject.method = method,
-            // Done above, both at once.
             Change::Path(_) | Change::Query(_) => {}
             Change::Authority(authority) => subject.authority = Some(authority),
             Change::Status(status) => {
@@ -219,7 +252,6 @@ pub fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usi
             }
         }
     }
-    Ok(())
 }
 
 /// The target that the changes make of `target`; none if they leave it alone.

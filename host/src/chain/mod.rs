@@ -11,6 +11,7 @@ pub mod request;
 pub mod response;
 pub mod step;
 pub mod subject;
+mod turn;
 pub mod values;
 
 pub use plan::{Moment, Read, Writes};

@@ -140,7 +140,8 @@ fn read(name: &str, moment: Moment) -> Result<Read, String> {
 /// What a policy's edits may touch: its plan, within the operator's grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
-    headers: BTreeSet<String>,
+    /// Parsed once, so that an edit of one of them need not be; never one that frames a message.
+    headers: Vec<HeaderName>,
     prefixes: Vec<String>,
     context: BTreeSet<String>,
     pub method: bool,
@@ -214,8 +215,8 @@ impl Writes {
                         Some(prefix) if !prefix.is_empty() && is_token(prefix) => {
                             writes.prefixes.push(prefix.to_string());
                         }
-                        None if is_token(&header) => {
-                            writes.headers.insert(header);
+                        None if let Ok(header) = HeaderName::from_bytes(header.as_bytes()) => {
+                            writes.headers.push(header);
                         }
                         _ => return Err(format!("`{name}` is nothing that can be written")),
                     }
@@ -256,8 +257,14 @@ impl Writes {
     /// Whether a header of this (lower-case) name may be touched.
     pub fn header(&self, name: &str) -> bool {
         !is_framing(name)
-            && (self.headers.contains(name)
+            && (self.declared(name).is_some()
                 || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())))
+    }
+
+    /// The header of exactly this (lower-case) name, if the plan names it.
+    #[inline]
+    pub fn declared(&self, name: &str) -> Option<&HeaderName> {
+        self.headers.iter().find(|header| header.as_str() == name)
     }
 
     pub fn context(&self, name: &str) -> bool {

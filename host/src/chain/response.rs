@@ -4,9 +4,9 @@
 //! reply, or the gateway's own problem. Only the steps that the request got past take part.
 
 use super::plan::Moment;
-use super::request::call;
 use super::step::Chain;
 use super::subject::Subject;
+use super::turn::Turn;
 use super::{Stop, edit};
 use crate::message::body::Body;
 use crate::plugin::{Failure, Pool};
@@ -35,10 +35,13 @@ pub async fn run(
         if subject.memory.get(index).is_some_and(|memory| memory.skipped) {
             continue;
         }
-        if let Some(reads) = &step.plan.response
-            && let Some(reply) =
-                call(step, &pools[step.slot], subject, index, Moment::Response, reads, &mut started).await?
-        {
+        let Some(reads) = &step.plan.response else { continue };
+        let turn = Turn { step, pool: &pools[step.slot], index, moment: Moment::Response, reads };
+        let answered = match turn.now(subject, &mut started) {
+            Some(answered) => answered,
+            None => Box::pin(turn.later(subject, &mut started)).await,
+        };
+        if let Some(reply) = answered? {
             return ControlFlow::Break(Stop::Reply { step: index, reply });
         }
     }

@@ -104,7 +104,15 @@ impl Subject {
     }
 
     /// The headers of the message in hand.
-    pub fn headers_in_hand(&mut self) -> &mut HeaderMap {
+    pub fn headers_in_hand(&self) -> &HeaderMap {
+        match &self.response {
+            Some(response) => &response.headers,
+            None => &self.headers,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn headers_in_hand_mut(&mut self) -> &mut HeaderMap {
         match &mut self.response {
             Some(response) => &mut response.headers,
             None => &mut self.headers,

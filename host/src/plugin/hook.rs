@@ -1,7 +1,7 @@
-//! A hook's typed function: checked once per instance, then called with borrowed values.
+//! A hook's typed function: checked once for each plugin, then called with borrowed values.
 //!
-//! `instance` looks hooks up and calls them. The check and the unchecked use of it stand side by
-//! side here, and nowhere else.
+//! `exports` finds hooks and `instance` calls them. The check and the unchecked use of it stand side
+//! by side here.
 
 use std::marker::PhantomData;
 use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
@@ -60,9 +60,16 @@ where
         Ok(Hook { func, _types: PhantomData })
     }
 
+    /// # Safety
+    /// `func` must have the type `(P, R)`, as `check` would find.
+    #[expect(unsafe_code, reason = "its caller must know the type")]
+    pub unsafe fn unchecked(func: Func) -> Hook<P, R> {
+        Hook { func, _types: PhantomData }
+    }
+
     pub fn typed<'a>(&self) -> TypedFunc<P::At<'a>, R> {
         #[expect(unsafe_code, reason = "wasmtime's check would be repeated for each lifetime, at each call")]
-        // SAFETY: `check` made sure that `func` has the type `(P, R)`, and `P::At` differs from
+        // SAFETY: `check`, or whoever called `unchecked`, made sure that `func` has the type `(P, R)`, and `P::At` differs from
         // `P` in lifetimes only: each `impl Parameters` above says the same type twice.
         unsafe {
             TypedFunc::new_unchecked(self.func)

@@ -5,6 +5,7 @@
 
 use super::bindings::{BodyVerdict, ChunkVerdict, Direction, Verdict};
 use super::engine::TICK;
+use super::exports::{Answer, Hooks};
 use super::facts::Facts;
 use super::failure::Failure;
 use super::guest::Guest;
@@ -13,11 +14,8 @@ use super::load::Plugin;
 use super::plan::{Ask, Plan};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use wasmtime::component::{ComponentNamedList, Instance as Linked, Lift, ResourceAny, TypedFunc};
+use wasmtime::component::{ComponentNamedList, Lift, ResourceAny, TypedFunc};
 use wasmtime::{Store, Trap};
-
-/// What a hook's call gives: the outer error is the runtime's, the inner one the guest's own.
-type Answer<T> = (Result<T, String>,);
 
 /// Bytes that lifting one answer may allocate in the host, so that a small guest cannot return
 /// one large string a million times over. Bodies of `BODY_BYTES_MAX` must fit.
@@ -33,30 +31,20 @@ const ERROR_BYTES_MAX: usize = 1 << 10;
 /// A guest that waits (for a fetch, for a WASI clock) is given up after this, whatever its ticks.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-type OnRequest = Hook<(Values<'static>,), Answer<Verdict>>;
-type OnResponse = Hook<(Values<'static>, &'static [u8]), Answer<Verdict>>;
-type OnLog = Hook<(&'static [Vec<Option<String>>],), Answer<()>>;
-type OnBody = Hook<(&'static [u8], &'static [u8]), Answer<BodyVerdict>>;
-
 pub struct Instance {
     store: Store<Guest>,
-    configure: Hook<(&'static str,), Answer<()>>,
-    config_schema: Hook<(), (String,)>,
-    on_request: Option<OnRequest>,
-    on_response: Option<OnResponse>,
-    on_request_body: Option<OnBody>,
-    on_response_body: Option<OnBody>,
-    on_log: Option<OnLog>,
-    on_tick: Option<Hook<(), Answer<()>>>,
-    filter: Option<FilterHooks>,
+    hooks: Hooks,
     /// Runs on a fiber that can be suspended, instead of straight on the worker's stack.
     fiber: bool,
     ticks: u64,
 }
 
-struct FilterHooks {
-    construct: TypedFunc<(Direction, Vec<u8>), (ResourceAny,)>,
-    chunk: TypedFunc<(ResourceAny, Vec<u8>, bool), Answer<ChunkVerdict>>,
+/// A header hook with its parameters: values in the order of the plan's reads, and the note that an
+/// earlier hook of the same policy left for this exchange.
+#[derive(Clone, Copy)]
+pub enum HeaderCall<'a> {
+    Request(Values<'a>),
+    Response(Values<'a>, &'a [u8]),
 }
 
 /// A body filter that lives in a guest.
@@ -87,50 +75,21 @@ impl Instance {
             plugin.pre.instantiate(&mut store)
         };
         let linked = linked.map_err(|error| failure(&store, error))?;
-        Instance::hooks(store, &linked, plugin, fiber, ticks).map_err(Failure::Instance)
-    }
-
-    fn hooks(
-        mut store: Store<Guest>,
-        linked: &Linked,
-        plugin: &Plugin,
-        fiber: bool,
-        ticks: u64,
-    ) -> Result<Instance, String> {
-        let exports = plugin.exports();
-        let configure = hook(linked, &mut store, "configure")?;
-        let config_schema = hook(linked, &mut store, "config-schema")?;
-        Ok(Instance {
-            configure,
-            config_schema,
-            on_request: exports.on_request.then(|| hook(linked, &mut store, "on-request")).transpose()?,
-            on_response: exports.on_response.then(|| hook(linked, &mut store, "on-response")).transpose()?,
-            on_request_body: exports
-                .on_request_body
-                .then(|| hook(linked, &mut store, "on-request-body"))
-                .transpose()?,
-            on_response_body: exports
-                .on_response_body
-                .then(|| hook(linked, &mut store, "on-response-body"))
-                .transpose()?,
-            on_log: exports.on_log.then(|| hook(linked, &mut store, "on-log")).transpose()?,
-            on_tick: exports.on_tick.then(|| hook(linked, &mut store, "on-tick")).transpose()?,
-            filter: exports.body_stream.then(|| filter_hooks(linked, &mut store)).transpose()?,
-            store,
-            fiber,
-            ticks,
-        })
+        let hooks =
+            plugin.places.take(&linked, &mut store, plugin.is_checked()).map_err(Failure::Instance)?;
+        plugin.set_checked();
+        Ok(Instance { store, hooks, fiber, ticks })
     }
 
     pub(super) async fn config_schema(&mut self) -> Result<String, Failure> {
-        let hook = self.config_schema;
+        let hook = self.hooks.config_schema;
         self.run(hook, (), configure_ticks(self.ticks), &mut None).await.map(|(text,)| text)
     }
 
     /// Calls `configure` and returns the plan that it made.
     pub(super) async fn configure(&mut self, config: &str) -> Result<Plan, Failure> {
         self.store.data_mut().plan = Some(Box::default());
-        let hook = self.configure;
+        let hook = self.hooks.configure;
         let answer = self.run(hook, (config,), configure_ticks(self.ticks), &mut None).await;
         let plan = self.store.data_mut().plan.take();
         let (answer,) = answer?;
@@ -143,33 +102,58 @@ impl Instance {
         self.store.data().asks()
     }
 
+    /// Whether its calls never suspend, so that `now` can make them.
+    pub fn is_prompt(&self) -> bool {
+        !self.fiber
+    }
+
+    /// Calls a header hook at once, of an instance that is prompt. A hook that is not exported
+    /// proceeds.
+    ///
     /// # Errors
     /// `Failure`, after all of which but `Error` the instance is dead.
-    pub async fn on_request(
-        &mut self,
-        values: Values<'_>,
-        facts: &mut Option<Box<Facts>>,
-    ) -> Result<Verdict, Failure> {
-        match self.on_request {
-            Some(hook) => self.call(hook, (values,), facts).await,
-            None => Ok(Verdict::Proceed),
+    pub fn now(&mut self, call: HeaderCall<'_>, facts: &mut Option<Box<Facts>>) -> Result<Verdict, Failure> {
+        self.prepare(self.ticks);
+        self.store.data_mut().facts = facts.take();
+        let result = match call {
+            HeaderCall::Request(values) => match self.hooks.on_request {
+                Some(hook) => hook.typed().call(&mut self.store, (values,)),
+                None => Ok((Ok(Verdict::Proceed),)),
+            },
+            HeaderCall::Response(values, note) => match self.hooks.on_response {
+                Some(hook) => hook.typed().call(&mut self.store, (values, note)),
+                None => Ok((Ok(Verdict::Proceed),)),
+            },
+        };
+        *facts = self.store.data_mut().facts.take();
+        match result {
+            Ok((answer,)) => answer.map_err(error),
+            Err(error) => Err(failure(&self.store, error)),
         }
     }
 
-    /// As `on_request`; `note` is what an earlier hook of this policy left for this exchange.
-    pub async fn on_response(
+    /// As `now`, of any instance.
+    pub async fn later(
         &mut self,
-        values: Values<'_>,
-        note: &[u8],
+        call: HeaderCall<'_>,
         facts: &mut Option<Box<Facts>>,
     ) -> Result<Verdict, Failure> {
-        match self.on_response {
-            Some(hook) => self.call(hook, (values, note), facts).await,
-            None => Ok(Verdict::Proceed),
+        match call {
+            HeaderCall::Request(values) => match self.hooks.on_request {
+                Some(hook) => self.call(hook, (values,), facts).await,
+                None => Ok(Verdict::Proceed),
+            },
+            HeaderCall::Response(values, note) => match self.hooks.on_response {
+                Some(hook) => self.call(hook, (values, note), facts).await,
+                None => Ok(Verdict::Proceed),
+            },
         }
     }
 
-    /// As `on_request`, for a collected body of the given direction.
+    /// Calls the hook for a collected body of the given direction.
+    ///
+    /// # Errors
+    /// `Failure`, after all of which but `Error` the instance is dead.
     pub async fn on_body(
         &mut self,
         direction: Direction,
@@ -178,8 +162,8 @@ impl Instance {
         facts: &mut Option<Box<Facts>>,
     ) -> Result<BodyVerdict, Failure> {
         let hook = match direction {
-            Direction::Request => self.on_request_body,
-            Direction::Response => self.on_response_body,
+            Direction::Request => self.hooks.on_request_body,
+            Direction::Response => self.hooks.on_response_body,
         };
         match hook {
             Some(hook) => self.call(hook, (body, note), facts).await,
@@ -193,14 +177,14 @@ impl Instance {
         entries: &[Vec<Option<String>>],
         facts: &mut Option<Box<Facts>>,
     ) -> Result<(), Failure> {
-        match self.on_log {
+        match self.hooks.on_log {
             Some(hook) => self.call(hook, (entries,), facts).await,
             None => Ok(()),
         }
     }
 
     pub async fn on_tick(&mut self, facts: &mut Option<Box<Facts>>) -> Result<(), Failure> {
-        match self.on_tick {
+        match self.hooks.on_tick {
             Some(hook) => self.call(hook, (), facts).await,
             None => Ok(()),
         }
@@ -208,7 +192,7 @@ impl Instance {
 
     /// Makes a body filter, which lives until this instance is dropped.
     pub async fn open_filter(&mut self, direction: Direction, note: &[u8]) -> Result<Filter, Failure> {
-        let Some(construct) = self.filter.as_ref().map(|hooks| hooks.construct) else {
+        let Some(construct) = self.hooks.filter.as_ref().map(|hooks| hooks.construct) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
         self.prepare(self.ticks);
@@ -223,7 +207,7 @@ impl Instance {
         data: &[u8],
         last: bool,
     ) -> Result<ChunkVerdict, Failure> {
-        let Some(chunk) = self.filter.as_ref().map(|hooks| hooks.chunk) else {
+        let Some(chunk) = self.hooks.filter.as_ref().map(|hooks| hooks.chunk) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
         self.prepare(self.ticks);
@@ -297,33 +281,6 @@ impl Instance {
         };
         result.map_err(|error| failure(&self.store, error))
     }
-}
-
-fn hook<P, R>(linked: &Linked, store: &mut Store<Guest>, name: &str) -> Result<Hook<P, R>, String>
-where
-    P: Parameters,
-    R: ComponentNamedList + Lift + 'static,
-{
-    let func = linked.get_func(&mut *store, name).ok_or_else(|| format!("exports no function `{name}`"))?;
-    Hook::check(func, &*store).map_err(|error| format!("exports `{name}` with another type: {error:#}"))
-}
-
-fn filter_hooks(linked: &Linked, store: &mut Store<Guest>) -> Result<FilterHooks, String> {
-    let interface = "witgate:policy/body-stream@0.1.0";
-    let missing = |name: &str| format!("exports `{interface}` without `{name}`");
-    let instance =
-        linked.get_export_index(&mut *store, None, interface).ok_or_else(|| missing("body-filter"))?;
-    let mut function = |name: &str| {
-        let index =
-            linked.get_export_index(&mut *store, Some(&instance), name).ok_or_else(|| missing(name))?;
-        linked.get_func(&mut *store, index).ok_or_else(|| missing(name))
-    };
-    let (construct, chunk) = (function("[constructor]body-filter")?, function("[method]body-filter.chunk")?);
-    let mismatch = |error: wasmtime::Error| format!("exports `{interface}` with another type: {error:#}");
-    Ok(FilterHooks {
-        construct: construct.typed(&*store).map_err(mismatch)?,
-        chunk: chunk.typed(&*store).map_err(mismatch)?,
-    })
 }
 
 fn configure_ticks(ticks: u64) -> u64 {

@@ -6,6 +6,7 @@
 
 use super::artifact::{Artifacts, ContentHash, WASM_BYTES_MAX};
 use super::engine::Runtime;
+use super::exports::{Exports, Places};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::imports;
@@ -13,6 +14,7 @@ use super::instance::Instance;
 use super::policy::{About, Grants, Services, block_on};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime::component::{InstancePre, types::ComponentItem};
 
@@ -24,42 +26,14 @@ pub enum Origin {
     File(PathBuf),
 }
 
-/// What a component exports of the contract.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exports {
-    pub on_request: bool,
-    pub on_response: bool,
-    pub on_request_body: bool,
-    pub on_response_body: bool,
-    pub body_stream: bool,
-    pub on_log: bool,
-    pub on_tick: bool,
-}
-
-impl Exports {
-    /// The hooks by their WIT names.
-    pub fn names(&self) -> Vec<&'static str> {
-        [
-            ("on-request", self.on_request),
-            ("on-request-body", self.on_request_body),
-            ("on-response", self.on_response),
-            ("on-response-body", self.on_response_body),
-            ("body-stream", self.body_stream),
-            ("on-log", self.on_log),
-            ("on-tick", self.on_tick),
-        ]
-        .into_iter()
-        .filter_map(|(name, exported)| exported.then_some(name))
-        .collect()
-    }
-}
-
 pub struct Plugin {
     name: Arc<str>,
     hash: ContentHash,
     origin: Origin,
     bytes: usize,
-    exports: Exports,
+    pub(super) places: Places,
+    /// The types of its hooks were found to be the contract's.
+    checked: AtomicBool,
     imports: Vec<String>,
     schema: serde_json::Value,
     needs_fiber: bool,
@@ -96,13 +70,14 @@ impl Plugin {
         let pre = imports::linker(runtime)
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(|error| format!("does not fit this gateway: {error:#}"))?;
-        let exports = exports(ty.exports(engine).map(|(name, item)| (name, item.ty)))?;
+        let places = Places::find(&component)?;
         let mut plugin = Plugin {
             name: name.into(),
             hash,
             origin,
             bytes: bytes.len(),
-            exports,
+            places,
+            checked: AtomicBool::new(false),
             needs_fiber: ty.imports(engine).any(|(name, item)| suspends(name, item.ty, engine)),
             wants_facts: imports.iter().any(|import| {
                 ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))
@@ -113,7 +88,7 @@ impl Plugin {
         };
         // Types are checked on the way, so that a hook of the wrong type is named before a missing one.
         plugin.schema = plugin.read_schema(services)?;
-        if plugin.exports == Exports::default() {
+        if plugin.exports() == Exports::default() {
             return Err("exports no hook: nothing would ever call it".into());
         }
         Ok(plugin)
@@ -132,7 +107,7 @@ impl Plugin {
         self.bytes
     }
     pub fn exports(&self) -> Exports {
-        self.exports
+        self.places.exports()
     }
     pub fn imports(&self) -> &[String] {
         &self.imports
@@ -147,6 +122,16 @@ impl Plugin {
     }
     pub fn wants_facts(&self) -> bool {
         self.wants_facts
+    }
+
+    /// Whether an instance's hooks were found to have the contract's types, so that no other needs
+    /// that check.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_checked(&self) {
+        self.checked.store(true, Ordering::Release);
     }
 
     fn read_schema(&self, services: &Arc<Services>) -> Result<serde_json::Value, String> {
@@ -177,7 +162,7 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-fn is_of(import: &str, interface: &str) -> bool {
+pub(super) fn is_of(import: &str, interface: &str) -> bool {
     import
         .strip_prefix("witgate:policy/")
         .and_then(|rest| rest.strip_prefix(interface))
@@ -200,44 +185,5 @@ fn is_component(bytes: &[u8]) -> Result<(), String> {
         Err("is a core Wasm module, not a component".into())
     } else {
         Err("is not WebAssembly".into())
-    }
-}
-
-fn exports<'a>(items: impl Iterator<Item = (&'a str, ComponentItem)>) -> Result<Exports, String> {
-    let mut exports = Exports::default();
-    let (mut schema, mut configure) = (false, false);
-    for (name, item) in items {
-        let function = matches!(item, ComponentItem::ComponentFunc(_));
-        let flag = match name {
-            "config-schema" => &mut schema,
-            "configure" => &mut configure,
-            "on-request" => &mut exports.on_request,
-            "on-response" => &mut exports.on_response,
-            "on-request-body" => &mut exports.on_request_body,
-            "on-response-body" => &mut exports.on_response_body,
-            "on-log" => &mut exports.on_log,
-            "on-tick" => &mut exports.on_tick,
-            name if is_of(name, "body-stream") => {
-                exports.body_stream = matches!(item, ComponentItem::ComponentInstance(_));
-                continue;
-            }
-            // Dynamic languages export more than their world says.
-            _ => continue,
-        };
-        if !function {
-            return Err(format!("exports `{name}`, but not as a function"));
-        }
-        *flag = true;
-    }
-    match (schema, configure) {
-        (true, true) => Ok(exports),
-        (schema, configure) => {
-            let missing = [
-                (schema, "`config-schema: func() -> string`"),
-                (configure, "`configure: func(config: string) -> result<_, string>`"),
-            ];
-            let missing: Vec<_> = missing.iter().filter(|(there, _)| !there).map(|(_, what)| *what).collect();
-            Err(format!("does not export {}", missing.join(" and ")))
-        }
     }
 }

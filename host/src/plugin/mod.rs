@@ -8,6 +8,7 @@
 pub mod artifact;
 pub mod bindings;
 pub mod engine;
+mod exports;
 pub mod facts;
 pub mod failure;
 pub mod guest;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod quarantine;
 
 pub use bindings::{BodyVerdict, ChunkVerdict, Direction, Edit, Reply, Verdict};
+pub use exports::Exports;
 pub use facts::{Facts, FetchJob, FetchPort};
 pub use failure::Failure;
 pub use instance::Instance;

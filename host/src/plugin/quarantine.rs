@@ -21,6 +21,11 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
+    /// Whether it serves as if it had never failed: nothing to ask the clock about.
+    pub fn is_clear(&self) -> bool {
+        self.until.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether a call may go ahead at `now`. After the time is up one caller gets through as the
     /// trial; the others wait for how that goes.
     pub fn admits(&self, now: impl FnOnce() -> u64) -> bool {

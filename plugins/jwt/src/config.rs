@@ -82,7 +82,9 @@ enum Algorithm {
     PS512,
     ES256,
     ES384,
+    ES512,
     EdDSA,
+    Ed25519,
 }
 
 impl Config {

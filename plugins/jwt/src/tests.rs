@@ -135,7 +135,7 @@ fn the_rules_reach_the_verifier() {
     let host = host();
     let _policy = testing::policy::<Jwt>(json!({
         "jwks": { "keys": [] }, "jwks_url": "https://id/jwks", "jwks_file": "keys.json", "public_key": "PEM",
-        "issuer": "https://id", "audience": ["a", "b"], "algorithms": ["RS256", "EdDSA"],
+        "issuer": "https://id", "audience": ["a", "b"], "algorithms": ["RS256", "ES512", "Ed25519"],
         "leeway": "1500ms", "required_claims": ["sub"],
     }))
     .expect("configured");
@@ -148,7 +148,7 @@ fn the_rules_reach_the_verifier() {
     ];
     assert_eq!(rules.keys, keys);
     assert_eq!((rules.issuers, rules.audiences.len()), (vec!["https://id".to_string()], 2));
-    assert_eq!(rules.algorithms, ["RS256", "EdDSA"]);
+    assert_eq!(rules.algorithms, ["RS256", "ES512", "Ed25519"]);
     assert_eq!((rules.leeway_seconds, rules.required_claims), (2, vec!["sub".into(), "exp".into()]));
 }
 
