@@ -6,10 +6,13 @@ use http::{HeaderMap, StatusCode};
 use witgate::chain;
 use witgate::chain::subject::ResponseHead;
 
+/// A policy's configuration, by its place in the chain.
+type Policy = fn(usize) -> String;
+
 pub fn all(criterion: &mut Criterion) {
     let bench = Bench::new();
     let mut group = criterion.benchmark_group("chain");
-    let policies: [(&str, fn(usize) -> String); 3] =
+    let policies: [(&str, Policy); 3] =
         [("pass", |_| plain(0, 0)), ("3 values, 1 edit", |_| plain(3, 1)), ("header-rewrite", rewrite)];
     for (name, policy) in policies {
         for length in [1, 5, 10] {

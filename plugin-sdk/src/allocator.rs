@@ -28,7 +28,8 @@ struct Allocator {
     free: UnsafeCell<[Option<NonNull<Free>>; SIZES]>,
 }
 
-#[cfg_attr(all(target_family = "wasm", feature = "allocator"), global_allocator)]
+#[cfg(all(target_family = "wasm", feature = "allocator"))]
+#[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new();
 
 #[expect(unsafe_code, reason = "an allocator hands out raw memory")]

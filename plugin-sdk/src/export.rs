@@ -8,6 +8,8 @@ use std::rc::Rc;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 
+use crate::block::{Answer, Lent};
+use crate::message::Given;
 use crate::{
     Body, BodyFilter, BodyVerdict, Direction, Entry, Plan, Policy, Request, Response, Values, Verdict,
 };
@@ -45,6 +47,8 @@ macro_rules! policy {
             }
             #[cfg(target_family = "wasm")]
             $crate::bindings::base::export!(Guest with_types_in $crate::bindings::base);
+            #[cfg(target_family = "wasm")]
+            $crate::__export_realloc!();
 
             $($crate::__hook!($hook);)+
         };
@@ -55,12 +59,27 @@ macro_rules! policy {
 #[macro_export]
 macro_rules! __hook {
     (on_request) => {
-        $crate::__hook!(@on_request(values: $crate::Values) -> $crate::Verdict);
+        #[cfg(target_family = "wasm")]
+        impl Guest {
+            fn answer_request(values: $crate::block::Lent) -> *const usize {
+                SLOT.with(|slot| slot.answer.keep(slot.on_request(values)))
+            }
+        }
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::on_request::export!(Guest with_types_in $crate::block::on_request);
     };
     (on_response) => {
-        $crate::__hook!(
-            @on_response(values: $crate::Values, note: ::std::vec::Vec<u8>) -> $crate::Verdict
-        );
+        #[cfg(target_family = "wasm")]
+        impl Guest {
+            fn answer_response(
+                values: $crate::block::Lent,
+                note: ::std::vec::Vec<u8>,
+            ) -> *const usize {
+                SLOT.with(|slot| slot.answer.keep(slot.on_response(values, note)))
+            }
+        }
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::on_response::export!(Guest with_types_in $crate::block::on_response);
     };
     (on_request_body) => {
         $crate::__hook!(
@@ -117,7 +136,11 @@ pub fn schema<C: JsonSchema>() -> String {
 }
 
 /// The policy of this instance, from `configure` on.
-pub struct Slot<P>(OnceCell<Loaded<P>>);
+pub struct Slot<P> {
+    loaded: OnceCell<Loaded<P>>,
+    /// What the last header hook answered.
+    pub answer: Answer,
+}
 
 struct Loaded<P> {
     policy: P,
@@ -129,7 +152,7 @@ struct Loaded<P> {
 impl<P: Policy> Slot<P> {
     #[expect(clippy::new_without_default, reason = "made in constants only")]
     pub const fn new() -> Self {
-        Slot(OnceCell::new())
+        Slot { loaded: OnceCell::new(), answer: Answer::new() }
     }
 
     pub fn configure(&self, text: &str) -> Result<(), String> {
@@ -140,19 +163,19 @@ impl<P: Policy> Slot<P> {
         plan.announce();
         let Plan { request, response, log, .. } = plan;
         let loaded = Loaded { policy, request: request.into(), response: response.into(), log: log.into() };
-        self.0.set(loaded).map_err(|_| "configured twice".into())
+        self.loaded.set(loaded).map_err(|_| "configured twice".into())
     }
 
-    pub fn on_request(&self, values: Values) -> Result<Verdict, String> {
+    pub fn on_request(&self, values: impl Into<Given>) -> Result<Verdict, String> {
         let loaded = self.loaded()?;
-        let request = Request::new(loaded.request.clone(), values);
+        let request = Request::new(loaded.request.clone(), values.into());
         request.fits()?;
         loaded.policy.on_request(&request)
     }
 
-    pub fn on_response(&self, values: Values, note: Vec<u8>) -> Result<Verdict, String> {
+    pub fn on_response(&self, values: impl Into<Given>, note: Vec<u8>) -> Result<Verdict, String> {
         let loaded = self.loaded()?;
-        let response = Response::new(loaded.response.clone(), values, note);
+        let response = Response::new(loaded.response.clone(), values.into(), note);
         response.fits()?;
         loaded.policy.on_response(&response)
     }
@@ -186,7 +209,13 @@ impl<P: Policy> Slot<P> {
     }
 
     fn loaded(&self) -> Result<&Loaded<P>, String> {
-        self.0.get().ok_or_else(|| "not configured".into())
+        self.loaded.get().ok_or_else(|| "not configured".into())
+    }
+}
+
+impl From<Lent> for Given {
+    fn from(values: Lent) -> Given {
+        Given::Lent(values)
     }
 }
 

@@ -50,6 +50,8 @@
 mod allocator;
 #[doc(hidden)]
 pub mod bindings;
+#[doc(hidden)]
+pub mod block;
 pub mod consumers;
 pub mod crypto;
 pub mod env;

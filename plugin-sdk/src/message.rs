@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::block::Lent;
 use crate::{Read, Values, host};
 
 /// A request, as far as the plan declared it.
@@ -43,7 +44,36 @@ pub trait Field<M> {
 #[derive(Debug)]
 struct Fields {
     names: Rc<[String]>,
-    values: Values,
+    values: Given,
+}
+
+/// The values of one call, wherever they are.
+#[derive(Debug)]
+pub enum Given {
+    Owned(Values),
+    Lent(Lent),
+}
+
+impl Given {
+    fn get(&self, index: usize) -> Option<&str> {
+        match self {
+            Given::Owned(values) => values.get(index)?.as_deref(),
+            Given::Lent(values) => values.get(index),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Given::Owned(values) => values.len(),
+            Given::Lent(values) => values.count(),
+        }
+    }
+}
+
+impl From<Values> for Given {
+    fn from(values: Values) -> Given {
+        Given::Owned(values)
+    }
 }
 
 macro_rules! view {
@@ -72,8 +102,8 @@ macro_rules! view {
 
             /// The names that the plan declared with their values, in that order.
             pub fn values(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-                let values = self.fields.values.iter().map(Option::as_deref);
-                self.fields.names.iter().map(String::as_str).zip(values)
+                let names = self.fields.names.iter().map(String::as_str);
+                names.enumerate().map(|(index, name)| (name, self.fields.values.get(index)))
             }
 
             pub(crate) fn fits(&self) -> Result<(), String> {
@@ -93,7 +123,7 @@ view!(Response);
 view!(Entry);
 
 impl Request {
-    pub(crate) fn new(names: Rc<[String]>, values: Values) -> Self {
+    pub(crate) fn new(names: Rc<[String]>, values: Given) -> Self {
         Request { fields: Fields { names, values } }
     }
 
@@ -104,7 +134,7 @@ impl Request {
 }
 
 impl Response {
-    pub(crate) fn new(names: Rc<[String]>, values: Values, note: Vec<u8>) -> Self {
+    pub(crate) fn new(names: Rc<[String]>, values: Given, note: Vec<u8>) -> Self {
         Response { fields: Fields { names, values }, note }
     }
 
@@ -121,13 +151,13 @@ impl Response {
 
 impl Entry {
     pub(crate) fn new(names: Rc<[String]>, values: Values) -> Self {
-        Entry { fields: Fields { names, values } }
+        Entry { fields: Fields { names, values: values.into() } }
     }
 }
 
 impl Fields {
     fn get(&self, index: usize) -> Option<&str> {
-        self.values.get(index)?.as_deref()
+        self.values.get(index)
     }
 }
 
@@ -174,7 +204,8 @@ mod tests {
 
     fn request(values: &[Option<&str>]) -> Request {
         let names: Vec<String> = ["Authorization", "accept"].map(String::from).to_vec();
-        Request::new(names.into(), values.iter().map(|value| value.map(String::from)).collect())
+        let values: Values = values.iter().map(|value| value.map(String::from)).collect();
+        Request::new(names.into(), values.into())
     }
 
     #[test]

@@ -360,6 +360,27 @@ fn header_rewrite_changes_requests_and_responses() {
     assert_eq!(origin.only().header("x-debug"), None);
 }
 
+/// Values go into one block of the policy's memory, which grows with them and serves again.
+#[test]
+fn values_of_any_length_arrive_whole() {
+    let origin =
+        Origin::start(|seen| Reply::with(200, &[], seen.header("x-copy").unwrap_or("none").to_string()));
+    let rewrite = json!({"plugin": "header-rewrite", "config": {
+        "request": {"set": {"X-Copy": "{x-long}{x-absent}|{user-agent}"}},
+    }});
+    let copies = json!({"plugin": "header-rewrite", "config": {
+        "request": {"set": {"X-Copy": "{x-long}|{user-agent}"}},
+    }});
+    let gateway = start(&origin, json!([rewrite, copies]));
+    for length in [0, 1, 60, 3_000, 20_000, 7, 2_048, 9_999, 0] {
+        let long: String = ('a'..='z').cycle().take(length).collect();
+        let request = Request::get("/echo").header("X-Long", &long).header("User-Agent", "grüezi");
+        assert_eq!(gateway.send(request).expect(200).text(), format!("{long}|grüezi"), "{length}");
+    }
+    let without = gateway.send(Request::get("/echo").header("User-Agent", "x"));
+    assert_eq!(without.expect(200).text(), "none", "a template with an absent value sets nothing");
+}
+
 // --- aggregate
 
 fn aggregate(parts: Value, config: Config) -> Config {

@@ -5,8 +5,9 @@
 //! Never calls one.
 
 use super::bindings::{BodyVerdict, ChunkVerdict, Direction, Verdict};
+use super::block::{Given, Note};
 use super::guest::Guest;
-use super::hook::{Hook, Parameters, Values};
+use super::hook::{Hook, Parameters};
 use super::load::is_of;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
@@ -17,8 +18,8 @@ use wasmtime::component::{
 /// What a hook's call gives: the outer error is the runtime's, the inner one the guest's own.
 pub(super) type Answer<T> = (Result<T, String>,);
 
-type OnRequest = Hook<(Values<'static>,), Answer<Verdict>>;
-type OnResponse = Hook<(Values<'static>, &'static [u8]), Answer<Verdict>>;
+type OnRequest = Hook<(Given<'static>,), Answer<Verdict>>;
+type OnResponse = Hook<(Given<'static>, Note<'static>), Answer<Verdict>>;
 type OnLog = Hook<(&'static [Vec<Option<String>>],), Answer<()>>;
 type OnBody = Hook<(&'static [u8], &'static [u8]), Answer<BodyVerdict>>;
 

@@ -3,6 +3,7 @@
 //! `exports` finds hooks and `instance` calls them. The check and the unchecked use of it stand side
 //! by side here.
 
+use super::block::{Given, Note};
 use std::marker::PhantomData;
 use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
 use wasmtime::{AsContext, Result};
@@ -29,11 +30,11 @@ pub trait Parameters: ComponentNamedList + Lower + 'static {
 /// Values in the order of a plan's reads.
 pub type Values<'a> = &'a [Option<&'a str>];
 
-impl Parameters for (Values<'static>,) {
-    type At<'a> = (Values<'a>,);
+impl Parameters for (Given<'static>,) {
+    type At<'a> = (Given<'a>,);
 }
-impl Parameters for (Values<'static>, &'static [u8]) {
-    type At<'a> = (Values<'a>, &'a [u8]);
+impl Parameters for (Given<'static>, Note<'static>) {
+    type At<'a> = (Given<'a>, Note<'a>);
 }
 impl Parameters for (&'static [u8], &'static [u8]) {
     type At<'a> = (&'a [u8], &'a [u8]);

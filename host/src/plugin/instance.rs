@@ -4,6 +4,7 @@
 //! dropped call it is dead, which the lease sees to. Never outlives its worker's pool.
 
 use super::bindings::{BodyVerdict, ChunkVerdict, Direction, Verdict};
+use super::block::{Block, Given, Note};
 use super::engine::TICK;
 use super::exports::{Answer, Hooks};
 use super::facts::Facts;
@@ -34,6 +35,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 pub struct Instance {
     store: Store<Guest>,
     hooks: Hooks,
+    /// Memory that the guest lends for its hooks' values.
+    block: Option<Block>,
     /// Runs on a fiber that can be suspended, instead of straight on the worker's stack.
     fiber: bool,
     ticks: u64,
@@ -78,7 +81,8 @@ impl Instance {
         let hooks =
             plugin.places.take(&linked, &mut store, plugin.is_checked()).map_err(Failure::Instance)?;
         plugin.set_checked();
-        Ok(Instance { store, hooks, fiber, ticks })
+        let block = plugin.lends_block().then(Block::default);
+        Ok(Instance { store, hooks, block, fiber, ticks })
     }
 
     pub(super) async fn config_schema(&mut self) -> Result<String, Failure> {
@@ -117,11 +121,17 @@ impl Instance {
         self.store.data_mut().facts = facts.take();
         let result = match call {
             HeaderCall::Request(values) => match self.hooks.on_request {
-                Some(hook) => hook.typed().call(&mut self.store, (values,)),
+                Some(hook) => {
+                    let given = Given { values, block: self.block.as_ref() };
+                    hook.typed().call(&mut self.store, (given,))
+                }
                 None => Ok((Ok(Verdict::Proceed),)),
             },
             HeaderCall::Response(values, note) => match self.hooks.on_response {
-                Some(hook) => hook.typed().call(&mut self.store, (values, note)),
+                Some(hook) => {
+                    let given = Given { values, block: self.block.as_ref() };
+                    hook.typed().call(&mut self.store, (given, Note(note)))
+                }
                 None => Ok((Ok(Verdict::Proceed),)),
             },
         };
@@ -140,11 +150,11 @@ impl Instance {
     ) -> Result<Verdict, Failure> {
         match call {
             HeaderCall::Request(values) => match self.hooks.on_request {
-                Some(hook) => self.call(hook, (values,), facts).await,
+                Some(hook) => self.call(hook, (Given { values, block: None },), facts).await,
                 None => Ok(Verdict::Proceed),
             },
             HeaderCall::Response(values, note) => match self.hooks.on_response {
-                Some(hook) => self.call(hook, (values, note), facts).await,
+                Some(hook) => self.call(hook, (Given { values, block: None }, Note(note)), facts).await,
                 None => Ok(Verdict::Proceed),
             },
         }

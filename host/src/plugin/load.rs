@@ -5,6 +5,7 @@
 //! hook.
 
 use super::artifact::{Artifacts, ContentHash, WASM_BYTES_MAX};
+use super::block;
 use super::engine::Runtime;
 use super::exports::{Exports, Places};
 use super::failure::Failure;
@@ -38,6 +39,7 @@ pub struct Plugin {
     schema: serde_json::Value,
     needs_fiber: bool,
     wants_facts: bool,
+    lends_block: bool,
     pub(super) pre: InstancePre<Guest>,
 }
 
@@ -82,6 +84,7 @@ impl Plugin {
             wants_facts: imports.iter().any(|import| {
                 ["http-client", "jwt", "consumers", "message"].iter().any(|name| is_of(import, name))
             }),
+            lends_block: block::is_lent(bytes),
             imports,
             schema: serde_json::Value::Null,
             pre,
@@ -122,6 +125,9 @@ impl Plugin {
     }
     pub fn wants_facts(&self) -> bool {
         self.wants_facts
+    }
+    pub(super) fn lends_block(&self) -> bool {
+        self.lends_block
     }
 
     /// Whether an instance's hooks were found to have the contract's types, so that no other needs

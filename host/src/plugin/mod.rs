@@ -7,6 +7,7 @@
 
 pub mod artifact;
 pub mod bindings;
+mod block;
 pub mod engine;
 mod exports;
 pub mod facts;
