@@ -363,8 +363,7 @@ fn header_rewrite_changes_requests_and_responses() {
 /// Values go into one block of the policy's memory, which grows with them and serves again.
 #[test]
 fn values_of_any_length_arrive_whole() {
-    let origin =
-        Origin::start(|seen| Reply::with(200, &[], seen.header("x-copy").unwrap_or("none").to_string()));
+    let origin = Origin::start(|seen| Reply::with(200, &[], seen.header("x-copy").unwrap_or("none")));
     let rewrite = json!({"plugin": "header-rewrite", "config": {
         "request": {"set": {"X-Copy": "{x-long}{x-absent}|{user-agent}"}},
     }});
