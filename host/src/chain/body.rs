@@ -37,7 +37,9 @@ pub async fn request(
         return ControlFlow::Continue(body);
     }
     let order = 0..chain.steps.len();
-    run(chain, pools, subject, body, Direction::Request, order.collect(), |plan| plan.request_body).await
+    // On the heap: most exchanges have no use for it, and all would carry its room.
+    Box::pin(run(chain, pools, subject, body, Direction::Request, order.collect(), |plan| plan.request_body))
+        .await
 }
 
 /// Takes the response's body back through the first `passed` steps.
@@ -52,7 +54,10 @@ pub async fn response(
         return ControlFlow::Continue(body);
     }
     let order = (0..passed).rev();
-    run(chain, pools, subject, body, Direction::Response, order.collect(), |plan| plan.response_body).await
+    Box::pin(run(chain, pools, subject, body, Direction::Response, order.collect(), |plan| {
+        plan.response_body
+    }))
+    .await
 }
 
 async fn run(

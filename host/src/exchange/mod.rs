@@ -34,6 +34,7 @@ use hyper::body::Incoming;
 use intake::Intake;
 use outcome::{Answered, Outcome};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tunnel::Spoken;
@@ -95,14 +96,15 @@ async fn run(inlet: Rc<Inlet>, peer: Rc<Peer>, request: Request<Incoming>) -> Re
     account.admit(&view, route, &subject, counted);
     let route = &view.snapshot.routes[route];
     let sending = Sending { body, upgrade, expects };
-    let story = tell(&inlet, &view, route, &mut subject, sending, preflight, &mut account);
-    let outcome = match inlet.request {
-        Duration::ZERO => story.await,
-        limit => match tokio::time::timeout(limit, story).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::gateway(Reason::RequestTimeout).answer(&mut subject),
-        },
+    let outcome = {
+        // Pinned where it is made: it would be moved into the time limit otherwise.
+        let mut story = pin!(tell(&inlet, &view, route, &mut subject, sending, preflight, &mut account));
+        match inlet.request {
+            Duration::ZERO => Some(story.await),
+            limit => tokio::time::timeout(limit, story.as_mut()).await.ok(),
+        }
     };
+    let outcome = outcome.unwrap_or_else(|| Outcome::gateway(Reason::RequestTimeout).answer(&mut subject));
     account.close(subject, outcome)
 }
 

@@ -120,8 +120,8 @@ impl From<DialError> for Failure {
 
 /// A try that failed, by what it leaves to try.
 enum Miss {
-    /// Nothing went out; here is the request again.
-    Unsent(Failure, Box<Request<Body>>),
+    /// Nothing went out; the request is where it was.
+    Unsent(Failure),
     /// Sent, and certainly not acted on.
     Refused(Failure),
     /// Sent on a connection that had served before and died since.
@@ -129,8 +129,10 @@ enum Miss {
     Final(Failure),
 }
 
-/// What stays the same over all tries of a request.
+/// What the tries of a request share.
 struct Tries {
+    /// The request, until it goes out: it is large, and stays in this one place on its way down.
+    request: Option<Request<Body>>,
     /// Its effect is the same once or twice (RFC 9110, section 9.2.2).
     idempotent: bool,
     /// Of a body that streams.
@@ -169,8 +171,9 @@ impl Pool {
             replay: Replay::is_possible(request.body()).then(|| self.take_replay()),
             timeout,
             connect_anew: false,
+            request: Some(request),
         };
-        let sent = self.send_until_done(request, &mut tries, call, now).await;
+        let sent = self.send_until_done(&mut tries, call, now).await;
         call.body_started = tries.upload.as_ref().is_some_and(|upload| upload.is_started());
         if let Some(replay) = tries.replay {
             self.return_replay(replay);
@@ -183,7 +186,6 @@ impl Pool {
 
     async fn send_until_done(
         self: &Rc<Pool>,
-        mut request: Request<Body>,
         tries: &mut Tries,
         call: &mut Call,
         now: u64,
@@ -201,9 +203,9 @@ impl Pool {
             call.attempts += 1;
             call.endpoint = Some(local.address.clone());
             let outcome = match self.upstream.settings.protocol {
-                Protocol::Http1 => self.try_http1(index, local, request, tries, call, now).await,
+                Protocol::Http1 => self.try_http1(index, local, tries, call, now).await,
                 // Boxed, for HTTP/1 need not carry its weight.
-                Protocol::Http2 => Box::pin(self.try_http2(index, local, request, tries, call, now)).await,
+                Protocol::Http2 => Box::pin(self.try_http2(index, local, tries, call, now)).await,
             };
             let may_retry = |wanted: bool| {
                 wanted && call.attempts <= retry.attempts && {
@@ -225,26 +227,26 @@ impl Pool {
                     }
                     self.record_failure(index);
                     match replay(tries.idempotent) {
-                        Some(again) if may_retry(true) => request = again,
+                        Some(again) if may_retry(true) => tries.request = Some(again),
                         _ => return Ok(response),
                     }
                 }
-                Err(Miss::Unsent(failure, again)) => {
+                Err(Miss::Unsent(failure)) => {
                     self.record_failure(index);
                     if !may_retry(retry.connect_failure) {
                         return Err(failure);
                     }
-                    (request, last) = (*again, failure);
+                    last = failure;
                 }
                 Err(Miss::Refused(failure)) => match replay(true) {
-                    Some(again) if may_retry(true) => (request, last) = (again, failure),
+                    Some(again) if may_retry(true) => (tries.request, last) = (Some(again), failure),
                     _ => return Err(failure),
                 },
                 Err(Miss::Stale(failure)) => match replay(tries.idempotent) {
                     Some(again) if !tries.connect_anew => {
                         tries.connect_anew = true;
                         self.upstream.counters.retries.fetch_add(1, Relaxed);
-                        (request, last) = (again, failure);
+                        (tries.request, last) = (Some(again), failure);
                     }
                     _ => return Err(failure),
                 },
@@ -262,7 +264,6 @@ impl Pool {
         self: &Rc<Pool>,
         index: usize,
         local: &Local,
-        mut request: Request<Body>,
         tries: &mut Tries,
         call: &mut Call,
         now: u64,
@@ -279,12 +280,13 @@ impl Pool {
                         at = self.clock.monotonic_nanos();
                         connection
                     }
-                    Err(failure) => return Err(Miss::Unsent(failure, Box::new(request))),
+                    Err(failure) => return Err(Miss::Unsent(failure)),
                 },
             };
             if reused && !(tries.idempotent && tries.replay.is_some()) {
                 connection.look_first();
             }
+            let mut request = tries.take()?;
             if tries.idempotent
                 && (reused || !self.upstream.settings.retry.statuses.is_empty())
                 && let Some(replay) = &mut tries.replay
@@ -307,12 +309,13 @@ impl Pool {
             match error.take_message() {
                 // The connection was closed while it lay idle: no more than a late discovery.
                 Some(back) if reused => {
-                    request = back;
+                    tries.request = Some(back);
                     tries.connect_anew = true;
                 }
                 Some(back) => {
+                    tries.request = Some(back);
                     let failure = Failure::ConnectFailed("the endpoint closed a new connection".into());
-                    return Err(Miss::Unsent(failure, Box::new(back)));
+                    return Err(Miss::Unsent(failure));
                 }
                 None => {
                     let failure = tries.failure(error.error(), &connection.wait);
@@ -366,7 +369,6 @@ impl Pool {
         self: &Rc<Pool>,
         index: usize,
         local: &Local,
-        mut request: Request<Body>,
         tries: &mut Tries,
         call: &mut Call,
         now: u64,
@@ -376,6 +378,7 @@ impl Pool {
             return Err(Miss::Final(failure));
         }
         let active = Active::new(self, index);
+        let mut request = tries.take()?;
         if let Some(replay) = &mut tries.replay {
             replay.record(&request);
         }
@@ -407,7 +410,10 @@ impl Pool {
                     at = self.clock.monotonic_nanos();
                     match opened {
                         Ok(connection) => connection,
-                        Err(failure) => return Err(Miss::Unsent(failure, Box::new(request))),
+                        Err(failure) => {
+                            tries.request = Some(request);
+                            return Err(Miss::Unsent(failure));
+                        }
                     }
                 }
             };
@@ -449,8 +455,9 @@ impl Pool {
                     found_dead = true;
                 }
                 Some(back) => {
+                    tries.request = Some(back);
                     let failure = Failure::ConnectFailed("the endpoint closed a new connection".into());
-                    return Err(Miss::Unsent(failure, Box::new(back)));
+                    return Err(Miss::Unsent(failure));
                 }
                 None => return Err(tries.miss_http2(&error, &wait, reused)),
             }
@@ -488,6 +495,11 @@ impl Pool {
 }
 
 impl Tries {
+    /// The request, to be sent or put back.
+    fn take(&mut self) -> Result<Request<Body>, Miss> {
+        self.request.take().ok_or_else(|| Miss::Final(Failure::Protocol("the request is gone".into())))
+    }
+
     /// What hyper's error means.
     fn failure(&self, error: &hyper::Error, wait: &Wait) -> Failure {
         if self.upload.as_ref().is_some_and(|upload| upload.is_broken()) {
