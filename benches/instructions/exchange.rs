@@ -32,14 +32,18 @@ const REQUEST: &[u8] = b"GET /api/flights/LX1234 HTTP/1.1\r\n\
     X-Client-Version: 4.18.2\r\n\r\n";
 
 pub fn run(policies: usize, rounds: u32) {
+    // The kernel takes connections of a socket that listens, whoever accepts them later.
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let to = upstream.local_addr().unwrap();
+    let bench = Bench::new();
+    let policies: Vec<_> = (0..policies).map(rewrite).collect();
+    // Compiling runs guests to their end, which no runtime's thread may do.
+    let snapshot = bench.compile(&config(&policies, "").replace("127.0.0.1:1'", &format!("{to}'")), None);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
     let (mut client, _kept) = runtime.block_on(async {
-        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let bench = Bench::new();
-        let policies: Vec<_> = (0..policies).map(rewrite).collect();
-        let to = upstream.local_addr().unwrap().to_string();
-        let snapshot = bench.compile(&config(&policies, "").replace("127.0.0.1:1'", &format!("{to}'")), None);
+        let upstream = TcpListener::from_std(upstream).unwrap();
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = front.local_addr().unwrap();
         spawn_local(async move {
