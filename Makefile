@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench bench-peers wasm-target build clean-demo
+.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -39,7 +39,7 @@ build: wasm-target ## build the release binary: target/release/witgate
 
 # Clippy first, then rustdoc: both need the dependencies' metadata only, and share it. The tests
 # come last, with the dependencies' code.
-test: fmt lint docs unit ## formatting, clippy, documentation, unit, end-to-end and doc tests
+test: fmt lint docs unit bench-check ## formatting, clippy, documentation, all tests, instruction counts
 	@echo "make test: all passed"
 
 fmt:
@@ -71,6 +71,11 @@ audit: ## licences, sources and duplicates of all dependencies (cargo deny)
 bench: wasm-target ## micro-benchmarks: hook, chain, router, reload (criterion)
 	@tools/require.sh gcc
 	$(CARGO) bench --locked -p witgate --bench micro
+
+bench-check: wasm-target ## instructions of the hot paths, against benches/instructions/baseline.json
+	@tools/require.sh gcc valgrind python3
+	echo "== instruction counts"
+	benches/instructions/check
 
 bench-peers: build ## CPU per request beside nginx, HAProxy, Envoy and Caddy (ARGS=--quick)
 	@benches/peers/install
