@@ -13,7 +13,7 @@ import subprocess
 import time
 
 from harness.load import Load
-from harness.process import PROXY_CORE, cpu_seconds, resident, started
+from harness.process import PROXY_CORE, cpu_seconds, is_open, resident, started
 
 WARM_SECONDS = 1
 # How long one start or reload may take.
@@ -98,6 +98,9 @@ def start_and_reload(place, point, reloads):
                 time.sleep(0.001)
             start_ms = (time.monotonic() - begun) * 1e3
             memory = resident(process.pid)
+            # The admin port opens last.
+            while reloads and not is_open(place.admin):
+                time.sleep(0.001)
             more = {**point.config, "apis": [*point.config["apis"], api("one-more", "/api/one-more")]}
             reload_ms = []
             for _ in range(reloads):

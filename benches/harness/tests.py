@@ -9,6 +9,7 @@ import unittest
 import xml.etree.ElementTree
 
 BENCHES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# `report` is the one of `peers`, which comes first.
 sys.path[:0] = [BENCHES, os.path.join(BENCHES, "peers"), os.path.join(BENCHES, "growth")]
 sys.dont_write_bytecode = True
 
@@ -78,6 +79,59 @@ class Reports(unittest.TestCase):
             list(json.loads(report.line(result))),
             ["case", "proxy", "cpu_us", "rps", "p50_us", "p99_us", "rss_mb", "errors"])
         self.assertIn("plain: reverse proxy", report.table([result]))
+
+    def test_memory_of_a_connection_is_a_difference(self):
+        import report
+        from cases import CASES, FEW, MANY
+        from harness.load import Measured
+        measured = lambda mib: Measured(1, 1.0, 1.0, 1.0, 0, 1.0, mib)
+        results = [report.Result(CASES["idle-100"], "nginx", measured(10.0), [1.0]),
+                   report.Result(CASES["idle-10000"], "nginx", measured(10.0 + (MANY - FEW) / 1024), [1.0]),
+                   report.Result(CASES["idle-100"], "caddy", measured(10.0), [1.0])]
+        self.assertEqual({name: round(kib, 6) for name, kib in report.idle_kib(results).items()}, {"nginx": 1.0})
+        self.assertIn("at rest, KiB | 1.0 |  |", report.markdown(results))
+
+
+class Growth(unittest.TestCase):
+    def test_pictures_are_xml_with_all_points(self):
+        import plot
+        svg = plot.figure([("CPU <us>", "APIs", [(10, 1.0), (100, 2.5), (10_000, 9.0)]), ("memory", "APIs", [(0, 0.0)])])
+        root = xml.etree.ElementTree.fromstring(svg)
+        circles = root.findall("{http://www.w3.org/2000/svg}circle")
+        self.assertEqual([round(float(one.get("cx"))) for one in circles[:3]], [52, 131, 288])
+        self.assertEqual(len(circles), 4)
+
+    def test_scales(self):
+        import plot
+        self.assertEqual([plot.nice_above(value) for value in (0.9, 1, 3, 45, 81)], [1, 1, 4, 50, 100])
+        self.assertEqual(plot.x_scale([0, 5, 20])(5), 0.25)
+        self.assertAlmostEqual(plot.x_scale([10, 100, 1000])(100), 0.5)
+        self.assertEqual([plot.short(value) for value in (0, 0.5, 1500, 2_000_000)], ["0", "0.5", "1.5k", "2M"])
+
+    def test_copies_of_a_component_differ_behind_its_code(self):
+        import sweeps
+        self.assertEqual(sweeps.custom_section(b"copy", b"\x01\x00\x00\x00"), b"\x00\x09\x04copy\x01\x00\x00\x00")
+
+    def test_any_of_draws_from_all(self):
+        import sweeps
+        script = sweeps.any_of(10, path="/api/s%d/x", header=("X-Key", "key-%d"))
+        self.assertIn("math.random(0, 9)", script)
+        self.assertIn("string.format('/api/s%d/x', n)", script)
+        self.assertIn("headers['X-Key'] = string.format('key-%d', n)", script)
+
+
+class Readme(unittest.TestCase):
+    def test_only_what_is_between_the_marks_changes(self):
+        import tempfile
+        from harness import readme
+        with tempfile.NamedTemporaryFile("w+", suffix=".md") as file:
+            file.write("a\n<!-- peers -->\nold\n<!-- end of peers -->\nb\n")
+            file.flush()
+            readme.replace("peers", "\nnew\n\n", file.name)
+            with open(file.name) as text:
+                self.assertEqual(text.read(), "a\n<!-- peers -->\nnew\n<!-- end of peers -->\nb\n")
+            with self.assertRaises(SystemExit):
+                readme.replace("growth", "new", file.name)
 
 
 if __name__ == "__main__":

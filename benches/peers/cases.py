@@ -40,7 +40,9 @@ class Case:
         return not (self.log or self.policies or self.fresh or self.jwt or self.aggregate or self.body_policy)
 
 
+# Rounds of a case that a goal is set on.
 GOAL = 3
+# Connections at rest.
 FEW, MANY = 100, 10_000
 
 

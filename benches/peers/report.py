@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from cases import CASES, FEW, MANY, Case
+from cases import CASES, FEW, GOAL, MANY, Case
 from harness.load import Measured
 from harness.process import machine
 
@@ -56,21 +56,58 @@ def table(results):
     return "\n".join(lines + idle(results))
 
 
+def markdown(results):
+    """CPU time of a request, a row for each case, and what a connection at rest takes."""
+    cost = {(result.case.name, result.proxy): result.measured for result in results}
+    names = list(dict.fromkeys(result.proxy for result in results))
+    lines = ["| CPU µs a request | " + " | ".join(names) + " | witgate to nginx* | to Envoy |",
+             "| --- |" + " ---: |" * (len(names) + 2)]
+    for case in (CASES[name] for name in dict.fromkeys(result.case.name for result in results)):
+        if case.idle:
+            continue
+        own, envoy = cost.get((case.name, "witgate")), cost.get((case.name, "envoy"))
+        nginx = cost.get(("plain" if case.rounds == GOAL else case.name, "nginx"))
+        cells = [cell(cost.get((case.name, name))) for name in names]
+        cells.append(ratio(own.cpu_us, nginx.cpu_us) if own and nginx else "")
+        cells.append(ratio(own.cpu_us, envoy.cpu_us) if own and envoy else "")
+        lines.append(f"| {case.name}: {case.title} | " + " | ".join(cells) + " |")
+    each = idle_kib(results)
+    if each:
+        cells = [f"{each[name]:.1f}" if name in each else "" for name in names]
+        lines.append("| memory of a connection at rest, KiB | " + " | ".join(cells) + " | | |")
+    return "\n".join(lines) + "\n\n\\* to its `plain` in the cases that a goal is set on, else to the same case\n"
+
+
+def cell(measured):
+    if measured is None:
+        return ""
+    figure = f"{measured.cpu_us:.1f}" if measured.cpu_us < 1000 else f"{measured.cpu_us:.0f}"
+    return figure + (f" ({measured.errors} errors)" if measured.errors else "")
+
+
+def stamp():
+    return f"{time.strftime('%Y-%m-%d')}, {machine()}"
+
+
 def save(directory, results):
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "peers.json"), "w") as file:
         file.writelines(line(result) + "\n" for result in results)
     with open(os.path.join(directory, "peers.txt"), "w") as file:
-        file.write(f"{time.strftime('%Y-%m-%d')}, {machine()}\n{table(results)}\n")
+        file.write(f"{stamp()}\n{table(results)}\n")
 
 
-def idle(results):
+def idle_kib(results):
     """What a connection at rest takes: the difference of two cases."""
     memory = {(result.case.name, result.proxy): result.measured.rss_mb for result in results}
-    each = {
+    return {
         proxy: (memory["idle-10000", proxy] - memory["idle-100", proxy]) * 1024 / (MANY - FEW)
         for case, proxy in memory if case == "idle-100" and ("idle-10000", proxy) in memory
     }
+
+
+def idle(results):
+    each = idle_kib(results)
     if not each:
         return []
     lines = ["", "resident memory of a connection at rest, without the kernel's part:"]
