@@ -78,7 +78,7 @@ bench-peers: build ## CPU per request beside nginx, HAProxy, Envoy, Caddy and Pi
 	benches/peers/run $(ARGS)
 
 bench-growth: build ## how cost grows with APIs, policies, plugins, keys, consumers (ARGS=--quick)
-	@benches/peers/install
+	@benches/peers/install --tools
 	python3 benches/harness/tests.py
 	benches/growth/run $(ARGS)
 

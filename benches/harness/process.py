@@ -58,6 +58,11 @@ def is_open(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def end_on_sigterm():
+    """Ends this process as Ctrl-C would, so that `with` blocks end what they started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def raise_descriptor_limit():
     """To what the system allows, for this process and those it starts; what that is."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

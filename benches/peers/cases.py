@@ -35,6 +35,11 @@ class Case:
         return dataclasses.replace(self.load, headers={"Authorization": "Bearer " + place.token()[0]})
 
     @property
+    def seconds(self):
+        """Of load in a round, unless the command line says so."""
+        return 3.0 if self.rounds == GOAL else 2.0
+
+    @property
     def plain(self):
         """Nothing but to proxy, of whatever size and over whatever connection."""
         return not (self.log or self.policies or self.fresh or self.jwt or self.aggregate or self.body_policy)
