@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo
+.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo bench-growth
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -77,9 +77,15 @@ bench-check: wasm-target ## instructions of the hot paths, against benches/instr
 	echo "== instruction counts"
 	benches/instructions/check
 
-bench-peers: build ## CPU per request beside nginx, HAProxy, Envoy and Caddy (ARGS=--quick)
+bench-peers: build ## CPU per request beside nginx, HAProxy, Envoy, Caddy and Pingora (ARGS=--quick)
 	@benches/peers/install
+	python3 benches/harness/tests.py
 	benches/peers/run $(ARGS)
+
+bench-growth: build ## how cost grows with APIs, policies, plugins, keys, consumers (ARGS=--quick)
+	@benches/peers/install --tools
+	python3 benches/harness/tests.py
+	benches/growth/run $(ARGS)
 
 wasm-target: ## install the Rust target that policies are compiled for
 	@tools/wasm-target.sh

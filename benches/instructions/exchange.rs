@@ -18,6 +18,7 @@ use witgate::exchange::{Exchange, Inlet, Worker};
 use witgate::listener::{DrainControl, Protocol, Streams};
 use witgate::message::forwarded::{ForwardedCache, Scheme};
 use witgate::message::peer::Peer;
+use witgate::plugin::Seats;
 use witgate::snapshot::cell::SnapshotCell;
 use witgate::telemetry::metric::Metrics;
 
@@ -54,7 +55,7 @@ pub fn run(policies: usize, rounds: u32) {
         let cell = SnapshotCell::new(snapshot);
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::new(1, &clock));
-        let worker = Worker::start(0, &cell, clock, metrics, None, generations);
+        let worker = Worker::start(0, Seats::share(1), &cell, clock, metrics, None, generations);
         let control = DrainControl::new();
         let limits = Limits::default();
         let exchange = Exchange::new(Inlet {

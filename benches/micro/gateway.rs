@@ -15,8 +15,8 @@ use witgate::message::forwarded::{ForwardedCache, Scheme};
 use witgate::message::id::RequestIds;
 use witgate::message::peer::Peer;
 use witgate::message::problem::Dialect;
-use witgate::plugin::Pool;
 use witgate::plugin::artifact::{Artifacts, Compiler};
+use witgate::plugin::{Pool, Seats};
 use witgate::router::{Found, ListenerId};
 use witgate::snapshot::Snapshot;
 
@@ -116,7 +116,9 @@ impl Worker {
             .enable_all()
             .build_local(Default::default())
             .unwrap();
-        let pools: Vec<_> = snapshot.policies.iter().map(|policy| Pool::new(policy.clone())).collect();
+        let seats = Seats::share(1);
+        let pools: Vec<_> =
+            snapshot.policies.iter().map(|policy| Pool::new(policy.clone(), &seats)).collect();
         runtime.block_on(async {
             for pool in &pools {
                 pool.warm().await;

@@ -1,12 +1,6 @@
-//! What the policies of the case `policies-N` do, as a proxy-wasm filter for Envoy.
+//! What both filters need of the bare proxy-wasm ABI (0.2.1): host calls, life cycle, an allocator.
 //!
-//! `proxies.py` builds it with rustc alone for wasm32-unknown-unknown. Each filter sets a request
-//! header to the path and a response header to the status, under names of its configuration's
-//! number. Written on the bare ABI (0.2.1), which is the cheapest a filter can be.
-
-#![no_std]
-
-extern crate alloc;
+//! A module of `headers` and `body`. Written on the bare ABI, which is the cheapest a filter can be.
 
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
@@ -14,20 +8,6 @@ use core::cell::UnsafeCell;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_get_header_map_value(
-        map: u32,
-        key: *const u8,
-        key_len: usize,
-        value: *mut *mut u8,
-        len: *mut usize,
-    ) -> u32;
-    fn proxy_replace_header_map_value(
-        map: u32,
-        key: *const u8,
-        key_len: usize,
-        value: *const u8,
-        len: usize,
-    ) -> u32;
     fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,
@@ -37,15 +17,35 @@ unsafe extern "C" {
     ) -> u32;
 }
 
-const REQUEST_HEADERS: u32 = 0;
-const RESPONSE_HEADERS: u32 = 2;
-const PLUGIN_CONFIGURATION: u32 = 7;
-const CONTINUE: u32 = 0;
+pub const CONTINUE: u32 = 0;
+pub const PLUGIN_CONFIGURATION: u32 = 7;
 
-/// The names of the two headers, `x-request-N` and `x-response-N`.
-struct Names(UnsafeCell<Option<[Vec<u8>; 2]>>);
-unsafe impl Sync for Names {}
-static NAMES: Names = Names(UnsafeCell::new(None));
+/// What the host holds: a body, or the configuration. Empty where there is none.
+pub fn buffer(which: u32, size: usize) -> Vec<u8> {
+    let (mut data, mut length) = (core::ptr::null_mut(), 0);
+    match unsafe { proxy_get_buffer_bytes(which, 0, size, &mut data, &mut length) } {
+        0 if !data.is_null() => unsafe { Vec::from_raw_parts(data, length, length) },
+        _ => Vec::new(),
+    }
+}
+
+/// Set once, in `proxy_on_configure`; a filter has one thread.
+pub struct Settings<T>(UnsafeCell<Option<T>>);
+unsafe impl<T> Sync for Settings<T> {}
+
+impl<T> Settings<T> {
+    pub const fn new() -> Self {
+        Settings(UnsafeCell::new(None))
+    }
+
+    pub fn set(&self, value: T) {
+        unsafe { *self.0.get() = Some(value) };
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        unsafe { (*self.0.get()).as_ref() }
+    }
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
@@ -61,41 +61,6 @@ extern "C" fn proxy_on_context_create(_context: u32, _parent: u32) {}
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_vm_start(_context: u32, _size: usize) -> u32 {
     1
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_configure(_context: u32, size: usize) -> u32 {
-    let (mut data, mut length) = (core::ptr::null_mut(), 0);
-    let number = unsafe {
-        proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, &mut data, &mut length);
-        Vec::from_raw_parts(data, length, length)
-    };
-    let name = |prefix: &[u8]| [prefix, &number].concat();
-    unsafe { *NAMES.0.get() = Some([name(b"x-request-"), name(b"x-response-")]) };
-    1
-}
-
-fn copy(map: u32, from: &[u8], to: usize) -> u32 {
-    let names = unsafe { &*NAMES.0.get() };
-    let Some(name) = names.as_ref().map(|names| &names[to]) else { return CONTINUE };
-    let (mut data, mut length) = (core::ptr::null_mut(), 0);
-    unsafe {
-        if proxy_get_header_map_value(map, from.as_ptr(), from.len(), &mut data, &mut length) == 0 {
-            let value = Vec::from_raw_parts(data, length, length);
-            proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len());
-        }
-    }
-    CONTINUE
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_headers(_context: u32, _count: usize, _end: u32) -> u32 {
-    copy(REQUEST_HEADERS, b":path", 0)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_headers(_context: u32, _count: usize, _end: u32) -> u32 {
-    copy(RESPONSE_HEADERS, b":status", 1)
 }
 
 #[unsafe(no_mangle)]
