@@ -213,6 +213,10 @@ impl H2Origin {
     pub fn seen(&self) -> Vec<H2Seen> {
         self.seen.lock().unwrap().clone()
     }
+
+    pub fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
 }
 
 impl Drop for H2Origin {

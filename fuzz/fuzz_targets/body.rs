@@ -1,0 +1,5 @@
+//! Feeds libFuzzer's inputs to the target `body` of `tests/oracles`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| witgate_oracles::run("body", input));

@@ -1,0 +1,5 @@
+//! Feeds libFuzzer's inputs to the target `path` of `tests/oracles`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| witgate_oracles::run("path", input));
