@@ -8,7 +8,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::collections::BTreeSet;
 use witgate::chain::Writes;
-use witgate::chain::edit::{apply, permit, reply};
+use witgate::chain::edit::{amend, reply};
 use witgate::chain::subject::ResponseHead;
 use witgate::message::path::{check_query, normalise};
 use witgate::plugin::{Edit, Reply};
@@ -111,13 +111,16 @@ pub fn run(input: &[u8]) {
     let Ok(writes) = Writes::parse(&declared, None) else { return };
     let granted: BTreeSet<String> = ["other".to_string()].into();
     let writes = writes.among(&granted);
-    let Ok(changes) = permit(edits, &writes, responding) else { return };
     let mut subject = subject("/a/b?c=d", &fields());
     if responding {
         subject.response = Some(ResponseHead { status: StatusCode::OK, headers: fields() });
     }
     let before = (subject.method.clone(), subject.target.clone(), subject.authority.clone());
-    if apply(changes, &mut subject, 0).is_err() {
+    if amend(edits, &writes, responding, &mut subject, 0).is_err() {
+        assert_eq!((subject.method, subject.target, subject.authority), before, "all edits or none");
+        let in_hand = subject.response.map_or(subject.headers, |response| response.headers);
+        assert_eq!(in_hand, fields(), "all edits or none");
+        assert!(subject.context.is_empty() && subject.upstream.is_none() && subject.identity.is_none());
         return;
     }
     let may = |name: &str| declared.iter().any(|said| said == name);
