@@ -13,7 +13,7 @@ FIGURES = {
     "rss_mb": "resident MiB",
     "cold_start_ms": "start to first answer, ms",
     "reload_ms": "reload, ms",
-    "first_start_ms": "the same, code not cached, ms",
+    "first_start_ms": "start, code not cached, ms",
 }
 
 

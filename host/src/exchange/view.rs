@@ -6,7 +6,7 @@
 
 use crate::chain::log::Waiting;
 use crate::clock::Clock;
-use crate::plugin::{self, FetchJob, FetchPort};
+use crate::plugin::{self, FetchJob, FetchPort, Seats};
 use crate::snapshot::Snapshot;
 use crate::upstream;
 use std::collections::HashMap;
@@ -28,7 +28,12 @@ pub struct View {
 
 impl View {
     /// Must be called on the worker's own runtime, where the calls of its guests are made.
-    pub fn open(snapshot: Arc<Snapshot>, before: Option<&View>, clock: &Clock) -> Rc<View> {
+    pub fn open(
+        snapshot: Arc<Snapshot>,
+        before: Option<&View>,
+        clock: &Clock,
+        seats: &Rc<Seats>,
+    ) -> Rc<View> {
         let kept: HashMap<u64, (&Rc<plugin::Pool>, &Rc<Waiting>)> = before
             .iter()
             .flat_map(|view| view.pools.iter().zip(&view.waiting))
@@ -39,7 +44,7 @@ impl View {
             .iter()
             .map(|policy| match kept.get(&policy.id) {
                 Some((pool, waiting)) => (Rc::clone(pool), Rc::clone(waiting)),
-                None => (plugin::Pool::new(policy.clone()), Rc::default()),
+                None => (plugin::Pool::new(policy.clone(), seats), Rc::default()),
             })
             .unzip();
         let connected: HashMap<*const upstream::Upstream, &Rc<upstream::Pool>> = before

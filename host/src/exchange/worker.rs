@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::consumer::Identity;
 use crate::message::id::{RequestId, RequestIds};
 use crate::plugin::facts::FETCHES_MAX;
-use crate::plugin::{Facts, Pool};
+use crate::plugin::{Facts, Pool, Seats};
 use crate::snapshot::cell::{SnapshotCell, SnapshotReader};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metric::{ApiMetrics, ConsumerMetrics, Metrics};
@@ -38,6 +38,8 @@ pub struct Worker {
     consumers: RefCell<HashMap<Identity, Arc<ConsumerMetrics>>>,
     reader: RefCell<SnapshotReader>,
     view: RefCell<Rc<View>>,
+    /// For instances of the policies of all its views.
+    seats: Rc<Seats>,
     ids: RefCell<RequestIds>,
 }
 
@@ -46,17 +48,19 @@ impl Worker {
     /// ticks, taking up new snapshots. Must be called on the thread's own runtime.
     pub fn start(
         index: usize,
+        seats: Rc<Seats>,
         cell: &SnapshotCell,
         clock: Clock,
         metrics: Arc<Metrics>,
         access_log: Option<WorkerLog>,
         reloads: watch::Receiver<u64>,
     ) -> Rc<Worker> {
-        let view = View::open(cell.load(), None, &clock);
+        let view = View::open(cell.load(), None, &clock, &seats);
         let unrouted = metrics.api("");
         let worker = Rc::new_cyclic(|me| Worker {
             me: me.clone(),
             index,
+            seats,
             clock,
             metrics,
             access_log,
@@ -79,7 +83,7 @@ impl Worker {
         let snapshot = reader.current();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&view.snapshot, snapshot) {
-            *view = View::open(snapshot.clone(), Some(&view), &self.clock);
+            *view = View::open(snapshot.clone(), Some(&view), &self.clock, &self.seats);
             drop(view);
             self.settle();
             return self.view.borrow().clone();

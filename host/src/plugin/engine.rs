@@ -16,7 +16,11 @@ pub const MEMORY_BYTES_MAX: usize = 1 << 30;
 
 /// Linear memories at once, over all workers and policies. Each takes a little over 4 GiB of
 /// address space, of which x86-64 and AArch64 have at least 128 TiB.
-const MEMORIES: u32 = 2_000;
+const MEMORIES: u32 = 8_000;
+
+/// Instances that the pools of all workers hold at once: what is left is for guests with several
+/// memories, and for policies that a reload configures.
+pub const INSTANCES_MAX: usize = 6_000;
 
 /// Bytes of a memory that stay mapped when its slot is emptied, so that the next instance takes
 /// no page faults for them.

@@ -13,10 +13,11 @@ use super::guest::Guest;
 use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
 use super::plan::{Ask, Plan};
+use super::seats::Seat;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Lift, ResourceAny, TypedFunc};
-use wasmtime::{Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 /// Bytes that lifting one answer may allocate in the host, so that a small guest cannot return
 /// one large string a million times over. Bodies of `BODY_BYTES_MAX` must fit.
@@ -40,6 +41,8 @@ pub struct Instance {
     /// Runs on a fiber that can be suspended, instead of straight on the worker's stack.
     fiber: bool,
     ticks: u64,
+    /// Among the instances of its worker; given up after the store.
+    seat: Option<Seat>,
 }
 
 /// A header hook with its parameters: values in the order of the plan's reads, and the note that an
@@ -82,7 +85,12 @@ impl Instance {
             plugin.places.take(&linked, &mut store, plugin.is_checked()).map_err(Failure::Instance)?;
         plugin.set_checked();
         let block = plugin.lends_block().then(Block::default);
-        Ok(Instance { store, hooks, block, fiber, ticks })
+        Ok(Instance { store, hooks, block, fiber, ticks, seat: None })
+    }
+
+    /// Holds on to its seat for as long as it lives.
+    pub(super) fn take_seat(&mut self, seat: Seat) {
+        self.seat = Some(seat);
     }
 
     pub(super) async fn config_schema(&mut self) -> Result<String, Failure> {
@@ -300,7 +308,10 @@ fn configure_ticks(ticks: u64) -> u64 {
 /// What the runtime's error means; the text names functions of the guest, for the log.
 fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
     let guest = store.data();
-    if guest.out_of_time || matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+    if error.is::<PoolConcurrencyLimitError>() {
+        // The policy has no part in it.
+        Failure::Busy
+    } else if guest.out_of_time || matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         Failure::Timeout
     } else if guest.out_of_memory {
         Failure::Memory

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod quarantine;
+pub mod seats;
 
 pub use bindings::{BodyVerdict, ChunkVerdict, Direction, Edit, Reply, Verdict};
 pub use exports::Exports;
@@ -30,3 +31,4 @@ pub use instance::Instance;
 pub use load::Plugin;
 pub use policy::{Policy, Settings};
 pub use pool::{Lease, Pool};
+pub use seats::Seats;

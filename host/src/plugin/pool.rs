@@ -7,6 +7,7 @@
 use super::failure::Failure;
 use super::instance::Instance;
 use super::policy::Policy;
+use super::seats::{Seat, Seats};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -16,6 +17,9 @@ pub struct Pool {
     policy: Arc<Policy>,
     #[expect(clippy::vec_box, reason = "a lease takes its instance along, and a pointer moves more cheaply")]
     idle: RefCell<Vec<Box<Instance>>>,
+    seats: Rc<Seats>,
+    /// Called since `end_one` was asked last.
+    called: Cell<bool>,
     /// Leased ones.
     out: Cell<u32>,
     ticking: Cell<bool>,
@@ -28,8 +32,18 @@ pub struct Lease {
 }
 
 impl Pool {
-    pub fn new(policy: Arc<Policy>) -> Rc<Pool> {
-        Rc::new(Pool { policy, idle: RefCell::default(), out: Cell::new(0), ticking: Cell::new(false) })
+    /// A pool of the worker whose seats these are.
+    pub fn new(policy: Arc<Policy>, seats: &Rc<Seats>) -> Rc<Pool> {
+        let pool = Rc::new(Pool {
+            policy,
+            idle: RefCell::default(),
+            seats: seats.clone(),
+            called: Cell::new(false),
+            out: Cell::new(0),
+            ticking: Cell::new(false),
+        });
+        seats.register(&pool);
+        pool
     }
 
     pub fn policy(&self) -> &Arc<Policy> {
@@ -46,13 +60,16 @@ impl Pool {
         !self.ticking.replace(true)
     }
 
-    /// Makes one instance ahead of the first request.
+    /// Makes one instance ahead of the first request, where no other has to end for it.
     pub async fn warm(self: &Rc<Self>) {
-        if self.instances() == 0 && !self.policy.settings.fresh {
-            match self.policy.instance().await {
+        if self.instances() == 0
+            && !self.policy.settings.fresh
+            && let Some(seat) = self.seats.vacant()
+        {
+            match self.instance(seat).await {
                 Ok(instance) => {
                     self.count(1);
-                    self.put(Box::new(instance));
+                    self.idle.borrow_mut().push(Box::new(instance));
                 }
                 Err(failure) => {
                     tracing::warn!(policy = %self.policy.label(), %failure, "no instance could be warmed");
@@ -87,10 +104,11 @@ impl Pool {
         if self.out.get() >= self.policy.settings.instances {
             return Err(Failure::Busy);
         }
+        let seat = self.seats.take().ok_or(Failure::Busy)?;
         // Counted before the first suspension, so that the bound holds while it is being made.
         self.out.set(self.out.get() + 1);
         let mut lease = Lease { pool: self.clone(), instance: None };
-        match Box::pin(self.policy.instance()).await {
+        match Box::pin(self.instance(seat)).await {
             Ok(instance) => {
                 self.count(1);
                 lease.instance = Some(Box::new(instance));
@@ -100,8 +118,26 @@ impl Pool {
         }
     }
 
+    async fn instance(&self, seat: Seat) -> Result<Instance, Failure> {
+        let mut instance = self.policy.instance().await?;
+        instance.take_seat(seat);
+        Ok(instance)
+    }
+
     fn put(&self, instance: Box<Instance>) {
+        self.called.set(true);
         self.idle.borrow_mut().push(instance);
+    }
+
+    /// Ends an instance at rest, unless this policy was called since it was asked last.
+    pub(super) fn end_one(&self) -> bool {
+        if self.called.replace(false) {
+            return false;
+        }
+        let Some(instance) = self.idle.borrow_mut().pop() else { return false };
+        drop(instance);
+        self.count(-1);
+        true
     }
 
     /// Tells the metrics of instances that came to be, or ended.

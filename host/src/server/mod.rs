@@ -65,7 +65,8 @@ pub struct Gateway {
 
 /// What is told of the configuration in effect.
 struct Running {
-    effective: serde_json::Value,
+    /// The effective configuration as JSON text, which takes less memory than the tree would.
+    effective: Box<str>,
     plugins: Vec<Arc<crate::plugin::Plugin>>,
     files: Vec<PathBuf>,
     directory: Option<PathBuf>,
@@ -145,7 +146,7 @@ impl Gateway {
         let gateway = Arc::new(Gateway {
             workers: Workers::start(count, &cell, &workshop, access_log.as_ref(), &generations)?,
             running: Mutex::new(Running {
-                effective: config::effective(&config),
+                effective: config::effective(&config).to_string().into(),
                 plugins: compiled.plugins,
                 files,
                 directory: config.plugins.directory.clone(),

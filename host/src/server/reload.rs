@@ -67,7 +67,7 @@ impl Gateway {
             self.control.spawn(async move { control.wait(limit).await });
         }
         *lock(&self.running) = Running {
-            effective: config::effective(&loaded.config),
+            effective: config::effective(&loaded.config).to_string().into(),
             plugins: compiled.plugins,
             files: loaded.files,
             directory: loaded.config.plugins.directory.clone(),

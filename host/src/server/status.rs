@@ -29,7 +29,8 @@ impl Source for Status {
     }
 
     fn config(&self) -> Value {
-        self.0.upgrade().map_or(Value::Null, |gateway| lock(&gateway.running).effective.clone())
+        let text = self.0.upgrade().map(|gateway| lock(&gateway.running).effective.clone());
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
     }
 
     fn plugins(&self) -> Value {

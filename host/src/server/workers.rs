@@ -7,6 +7,7 @@ use crate::compile::{ListenerSpec, Workshop};
 use crate::connection::Connections;
 use crate::exchange::{Exchange, Inlet, Worker};
 use crate::listener::{self, Counters, DrainControl, Listener};
+use crate::plugin::Seats;
 use crate::snapshot::cell::SnapshotCell;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::enter_worker;
@@ -51,6 +52,7 @@ impl Workers {
             let (send, receive) = mpsc::unbounded_channel();
             let start = Start {
                 index,
+                count,
                 cell: cell.clone(),
                 clock: workshop.clock.clone(),
                 metrics: workshop.metrics.clone(),
@@ -89,6 +91,8 @@ impl Workers {
 
 struct Start {
     index: usize,
+    /// Of all workers.
+    count: usize,
     cell: SnapshotCell,
     clock: crate::clock::Clock,
     metrics: Arc<crate::telemetry::metric::Metrics>,
@@ -106,8 +110,8 @@ fn run(start: Start, log: Option<WorkerLog>, mut orders: mpsc::UnboundedReceiver
             }
         };
     runtime.block_on(async move {
-        let Start { index, cell, clock, metrics, generations } = start;
-        let worker = Worker::start(index, &cell, clock, metrics, log, generations);
+        let Start { index, count, cell, clock, metrics, generations } = start;
+        let worker = Worker::start(index, Seats::share(count), &cell, clock, metrics, log, generations);
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Listen(listen) => {

@@ -15,8 +15,8 @@ use witgate::message::forwarded::{Client, ForwardedCache, Scheme};
 use witgate::message::id::RequestIds;
 use witgate::message::peer::Peer;
 use witgate::message::problem::Dialect;
-use witgate::plugin::Pool;
 use witgate::plugin::artifact::{Artifacts, Compiler};
+use witgate::plugin::{Pool, Seats};
 use witgate::snapshot::Snapshot;
 
 /// Compiles configurations, in a folder of its own.
@@ -64,7 +64,8 @@ impl Worker {
             .enable_all()
             .build_local(Default::default())
             .unwrap();
-        let pools = snapshot.policies.iter().map(|policy| Pool::new(policy.clone())).collect();
+        let seats = Seats::share(1);
+        let pools = snapshot.policies.iter().map(|policy| Pool::new(policy.clone(), &seats)).collect();
         Worker { runtime, pools }
     }
 }

@@ -19,8 +19,8 @@ use self::expand::Expand;
 use super::diagnostic::{Diagnostic, Listing, Report};
 use super::model::At;
 
-/// Bytes of a configuration file. Ten thousand APIs need about 2 MiB.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of a configuration file. A hundred thousand consumers need about 13 MiB.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where a key or value stands in the file's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,7 +369,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.yaml");
         std::fs::write(&path, vec![b'#'; FILE_BYTES_MAX as usize + 1]).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("at most 4096 KiB"));
+        assert!(read(&path).unwrap_err().to_string().contains("at most 16384 KiB"));
         std::fs::write(&path, b"a: \xff").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("not UTF-8"));
     }

@@ -81,7 +81,7 @@ fn message_of(error: &serde_saphyr::Error) -> String {
         }
         Error::AliasError { error, .. } => message_of(error),
         Error::Budget { .. } => format!(
-            "too large or too deep; a configuration has one document, at most {DEPTH_MAX} levels and 4 MiB"
+            "too large or too deep; a configuration has one document, at most {DEPTH_MAX} levels and 16 MiB"
         ),
         Error::Eof { .. } => EMPTY.to_owned(),
         other => {
