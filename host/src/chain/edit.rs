@@ -87,6 +87,10 @@ fn change(edit: Edit, writes: &Writes, responding: bool) -> Result<Change, Strin
         Edit::Note(note) => {
             Err(format!("a note of {} bytes; at most {NOTE_BYTES_MAX} are allowed", note.len()))
         }
+        // Most edits set a header that the plan names.
+        Edit::Set((name, value)) if let Some(header) = writes.declared(&name) => {
+            Ok(Change::Set(header.clone(), header_value(&name, value)?))
+        }
         Edit::Set((name, value)) if is_special(&name) => special(&name, Some(value), writes, responding),
         Edit::Remove(name) if is_special(&name) => special(&name, None, writes, responding),
         Edit::Append((name, _)) if is_special(&name) => {

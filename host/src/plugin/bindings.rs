@@ -29,8 +29,8 @@ wasmtime::component::bindgen!({
     },
 });
 
-/// A change that a policy asks for; `types.edit`.
-#[derive(ComponentType, Lift, Clone, Debug, PartialEq)]
+/// A change that a policy asks for; `types.edit`. How it is lifted stands in `lift`.
+#[derive(ComponentType, Clone, Debug, PartialEq)]
 #[component(variant)]
 pub enum Edit {
     #[component(name = "set")]

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod hook;
 mod imports;
 pub mod instance;
+mod lift;
 pub mod load;
 pub mod plan;
 pub mod policy;
