@@ -4,7 +4,7 @@
 use crate::fixture::{assert_contains, echo, probe, setup, setup_with_probe, told, with};
 use serde_json::{Value, json};
 use std::process::Command;
-use witgate_test_support::{Gateway, Origin, Request, eventually, guests};
+use witgate_test_support::{Gateway, Origin, Request, guests};
 
 /// The hooks of a probe that does `act` in one of them, with 50 ms for each call.
 fn hasty(config: Value) -> Value {
@@ -69,14 +69,7 @@ fn loops_where_nobody_waits_hold_up_nobody() {
         for _ in 0..20 {
             gateway.get("/echo").expect(200);
         }
-        eventually("the time-out is counted", || {
-            gateway.metric("witgate_policy_verdicts_total").is_some()
-                && gateway.admin("/metrics").text().lines().any(|line| {
-                    line.starts_with("witgate_policy_verdicts_total{")
-                        && line.contains("verdict=\"timeout\"")
-                        && !line.ends_with(" 0")
-                })
-        });
+        gateway.log().wait_for(0, "ran out of time");
         gateway.get("/plain").expect(200);
         assert!(gateway.is_running(), "{config}");
     }
@@ -113,17 +106,14 @@ fn a_trap_in_a_destructor_hurts_the_instance_alone() {
 #[test]
 fn two_policies_of_one_plugin_share_no_memory() {
     let origin = Origin::mirror();
-    let counting = |prefix: &str| {
-        let policy = probe(json!({"writes": ["x-calls", "x-kept"], "request": {"do": "calls"}}));
-        with(policy, json!({"limits": {"instances": 1}, "name": prefix}))
-    };
-    let apis = |name: &str| json!({"name": name, "path": format!("/{name}"), "upstream": "echo", "chain": [{"policy": name}]});
+    let counting = probe(json!({"writes": ["x-calls"], "request": {"do": "calls"}}));
+    let counting = with(counting, json!({"limits": {"instances": 1}}));
+    let apis =
+        |name: &str| json!({"name": name, "path": format!("/{name}"), "upstream": "echo", "chain": [name]});
     let mut config = echo(&origin, json!([])).set("server.workers", json!(1));
     config = config.set("policies", json!({}));
     for name in ["one", "two"] {
-        let mut policy = counting(name);
-        policy.as_object_mut().unwrap().remove("name");
-        config = config.policy(name, policy).api(apis(name));
+        config = config.policy(name, counting.clone()).api(apis(name));
     }
     let gateway = setup_with_probe().start(&config.text());
     let calls = |path: &str| {
