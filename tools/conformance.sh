@@ -17,5 +17,13 @@ if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
     echo "$wanted" >"$venv/wanted"
 fi
+httpwg=$target/conformance/bin/httpwg
+if [ ! -x "$httpwg" ]; then
+    echo "witgate: installing httpwg-cli with cargo"
+    cargo install --locked --quiet --root "$target/conformance" --target-dir "$target/conformance/build" \
+        --version 0.2.5 httpwg-cli
+    rm -rf "$target/conformance/build"
+fi
 cargo build --locked -p witgate
-"$venv/bin/python" tests/conformance/run.py "${WITGATE:-$target/debug/witgate}" "$@"
+"$venv/bin/python" tests/conformance/run.py --httpwg "$httpwg" \
+    "${WITGATE:-$target/debug/witgate}" "$@"

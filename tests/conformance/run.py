@@ -11,6 +11,7 @@ import traceback
 
 import clients
 import differential
+import httpwg
 import origins as servers
 from scene import Scene
 
@@ -18,6 +19,7 @@ from scene import Scene
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary", help="the gateway")
+    parser.add_argument("--httpwg", help="the program of httpwg-cli")
     parser.add_argument("--generated", type=int, default=1000, help="generated inputs of the differential check")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("checks", nargs="*")
@@ -28,6 +30,7 @@ def main():
         origins = servers.start_all(scene)
         checks = {
             "curl": lambda: clients.check_curl(scene, origins),
+            "httpwg": lambda: httpwg.check(scene, origins, arguments.httpwg),
             "gRPC": lambda: clients.check_grpc(scene),
             "WebSocket": lambda: clients.check_websocket(scene),
             "h2load": lambda: clients.check_h2load(scene, origins),
@@ -37,6 +40,9 @@ def main():
         }
         for name, check in checks.items():
             if arguments.checks and name not in arguments.checks:
+                continue
+            if name == "httpwg" and not arguments.httpwg:
+                rows.append("| httpwg | not run: no `--httpwg` |")
                 continue
             started = time.monotonic()
             try:
