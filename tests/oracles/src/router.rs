@@ -121,7 +121,7 @@ fn names(path: &str) -> Vec<&str> {
     if inner.is_empty() {
         return Vec::new();
     }
-    inner.split('/').map(|segment| name_of(segment)).collect()
+    inner.split('/').map(name_of).collect()
 }
 
 fn name_of(segment: &str) -> &str {

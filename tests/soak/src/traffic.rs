@@ -75,7 +75,7 @@ pub fn start(scene: &Arc<Scene>, tally: &Arc<Tally>, end: Instant, seed: u64) ->
 fn http1(scene: &Scene, tally: &Tally, seed: &mut Seed) {
     let mut connection = Connection::open(scene.gateway.public());
     for _ in 0..=seed.below(REQUESTS_PER_CONNECTION) {
-        let path = format!("/{}/{}", seed.pick(&["sound", "streamed", "plain"]), seed.next());
+        let path = format!("/{}/{}", seed.pick(&["sound", "streamed", "plain"]), seed.draw());
         let body = vec![b'a' + seed.below(26) as u8; seed.below(BODY_BYTES_MAX) as usize];
         let (request, expected) = match seed.below(3) {
             0 => (
@@ -117,7 +117,7 @@ fn chunked(path: &str, body: &[u8]) -> Vec<u8> {
 fn http2(scene: &Scene, tally: &Tally, seed: &mut Seed) {
     let mut client = H2Client::clear(scene.gateway.public());
     for _ in 0..=seed.below(10) {
-        let paths: Vec<String> = (0..=seed.below(20)).map(|_| format!("/sound/{}", seed.next())).collect();
+        let paths: Vec<String> = (0..=seed.below(20)).map(|_| format!("/sound/{}", seed.draw())).collect();
         for (path, answer) in paths.iter().zip(client.get_all(&paths)) {
             match answer {
                 Ok(answer) if answer.status == 200 && answer.text() == format!("GET {path} ") => {
@@ -144,7 +144,7 @@ fn http2(scene: &Scene, tally: &Tally, seed: &mut Seed) {
 
 /// Never let through.
 fn denied(scene: &Scene, tally: &Tally, seed: &mut Seed) {
-    let answer = Request::get(&format!("/keyed/{}", seed.next())).send(scene.gateway.public());
+    let answer = Request::get(&format!("/keyed/{}", seed.draw())).send(scene.gateway.public());
     match answer.status {
         401 => tally.add("requests without a key, refused"),
         status => tally.lose(format!("/keyed without a key: {status}")),
@@ -156,7 +156,7 @@ fn denied(scene: &Scene, tally: &Tally, seed: &mut Seed) {
 /// Anything may come, but it comes.
 fn faulty(scene: &Scene, tally: &Tally, seed: &mut Seed) {
     let mut connection = Connection::open(scene.gateway.public());
-    let path = format!("/faulty/{}", seed.next());
+    let path = format!("/faulty/{}", seed.draw());
     let request = if seed.below(2) == 0 { Request::get(&path) } else { Request::post(&path, "x") };
     let _ = connection.try_send(request.bytes());
     match connection.try_answer(false) {
