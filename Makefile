@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo bench-growth
+.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo bench-growth fuzz soak conformance
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -67,6 +67,15 @@ audit: ## licences, sources and duplicates of all dependencies (cargo deny)
 	@tools/cargo-tool.sh cargo-deny 0.20.2
 	$(CARGO) deny --all-features --locked check bans licenses sources
 	tools/no-second-crypto.sh
+
+fuzz: ## hostile input by libFuzzer, each target for a minute (SECONDS=3600 TARGETS="path edit")
+	@tools/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
+
+soak: ## load, reloads, swaps and faults for two minutes: nothing lost, nothing leaks (MINUTES=60 SEED=1)
+	@tools/soak.sh $(or $(MINUTES),2) $(SEED)
+
+conformance: ## clients, scanners and servers of others against the gateway (CHECKS="curl gRPC")
+	@tools/conformance.sh $(CHECKS)
 
 bench: wasm-target ## micro-benchmarks: hook, chain, router, reload (criterion)
 	@tools/require.sh gcc

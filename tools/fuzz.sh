@@ -16,22 +16,19 @@ tools/require.sh gcc g++
 tools/cargo-tool.sh cargo-fuzz 0.13.2
 # The gateway's own versions; libFuzzer is added to them.
 cp Cargo.lock fuzz/Cargo.lock
-run() {
-    local command=$1 target=$2
-    shift 2
-    cargo fuzz "$command" -s none --target-dir "$folder" "$target" "$@"
-}
-
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
+# All at once, so that no change of a source in the meantime is built in between.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+cargo fuzz build -s none --target-dir "$folder"
 for target in "${targets[@]}"; do
-    mkdir -p "$folder/learnt/$target"
+    mkdir -p "$folder/learnt/$target" "fuzz/artifacts/$target"
     echo "== $target, $seconds s"
     log=$folder/$target.log
     # With a second folder, libFuzzer reads both and writes to the first.
-    if ! run run "$target" "$folder/learnt/$target" "fuzz/corpus/$target" -- \
+    if ! "$folder/$triple/release/$target" -artifact_prefix="fuzz/artifacts/$target/" \
         -max_total_time="$seconds" -max_len=4096 -timeout=30 -rss_limit_mb=3000 -print_final_stats=1 \
-        -close_fd_mask=1 >"$log" 2>&1; then
+        -close_fd_mask=1 "$folder/learnt/$target" "fuzz/corpus/$target" >"$log" 2>&1; then
         tail -40 "$log"
         echo "witgate: $target found something; see fuzz/artifacts/$target and $log" >&2
         exit 1

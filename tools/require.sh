@@ -21,6 +21,10 @@ for command in "$@"; do
     case $command in
         gcc) packages+=(gcc libc6-dev) ;; # aws-lc and mimalloc are C
         curl) packages+=(curl ca-certificates) ;;
+        g++) packages+=(g++) ;; # libFuzzer
+        h2load) packages+=(nghttp2-client) ;;
+        node) packages+=(nodejs) ;;
+        python3) packages+=(python3 python3-venv) ;;
         *) packages+=("$command") ;;
     esac
 done

@@ -2,7 +2,7 @@
 
 use crate::fixture::{assert_contains, assert_lacks, echo, jwt, setup};
 use serde_json::json;
-use witgate_test_support::{Origin, eventually};
+use witgate_test_support::{Origin, Request, eventually};
 
 #[test]
 fn health_and_readiness() {
@@ -94,4 +94,50 @@ fn a_token_guards_the_admin_port_when_it_is_set() {
     let open = echo(&origin, json!([])).set("admin", json!({"address": "0.0.0.0:9901"}));
     let refused = setup().try_start(&open.text());
     assert!(refused.is_err(), "an admin port for the whole network without a token");
+}
+
+#[test]
+fn browsers_of_other_sites_and_rebound_names_are_refused() {
+    let origin = Origin::named("a");
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let address = gateway.address("admin");
+    let own = format!("http://{address}");
+    for (name, value) in [
+        ("Host", "evil.example"),
+        ("Host", "evil.example:9901"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://127.0.0.1:1"),
+    ] {
+        for request in [Request::get("/config"), Request::post("/reload", "")] {
+            let answer = request.header(name, value).send(address);
+            assert!(matches!(answer.status, 403 | 421), "{name}: {value}: {answer:?}");
+            assert_lacks(answer.text(), "endpoints");
+        }
+    }
+    let request = Request::post("/reload", "").header("Host", &address.to_string()).header("Origin", &own);
+    request.header("Sec-Fetch-Site", "same-origin").send(address).expect(200);
+}
+
+#[test]
+fn without_its_token_a_guarded_admin_port_tells_its_health_alone() {
+    let origin = Origin::named("a");
+    let config =
+        echo(&origin, json!([])).set("admin", json!({"address": "127.0.0.1:0", "token": "let-me-in-please"}));
+    let gateway = setup().start(&config.text());
+    let address = gateway.address("admin");
+    for path in ["/healthz", "/readyz"] {
+        Request::get(path).send(address).expect(200);
+    }
+    for path in ["/metrics", "/config", "/plugins", "/"] {
+        for token in ["", "let-me-in", "let-me-in-pleasE", "let-me-in-please "] {
+            let answer =
+                Request::get(path).header("Authorization", &format!("Bearer {token}x")).send(address);
+            assert!(matches!(answer.status, 401 | 403), "{path}: {answer:?}");
+        }
+        Request::get(path).send(address).expect(401);
+        Request::get(path).bearer("let-me-in-please").send(address).expect(200);
+    }
 }

@@ -369,6 +369,8 @@ fn b4_b6_malformed_messages_are_told_so() {
         base(&[("content-length", "5")]),
         base(&[("content-length", "1"), ("content-length", "2")]),
         base(&[("host", "other.example")]),
+        base(&[("x", " a")]),
+        base(&[("x", "a\t")]),
         block(&[(":method", "GET"), (":scheme", "http"), (":path", "/echo x"), (":authority", "a")]),
         block(&[(":method", "G\0T"), (":scheme", "http"), (":path", "/echo"), (":authority", "a")]),
         block(&[(":method", "GET"), (":scheme", "http"), (":path", "/echo"), (":authority", "u@a")]),

@@ -9,10 +9,12 @@ mod fixture;
 
 mod admin;
 mod airline;
+mod attacks;
 mod bodies;
 mod cases;
 mod chain;
 mod drain;
+mod faults;
 mod http2;
 mod limits;
 mod misbehaving;

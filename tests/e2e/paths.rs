@@ -2,7 +2,7 @@
 
 use crate::fixture::{Config, probe, setup_with_probe};
 use serde_json::json;
-use witgate_test_support::{Gateway, Origin};
+use witgate_test_support::{Gateway, Origin, frames};
 
 /// Everything is open but `/public/../admin`'s target: `/admin` answers 403 from a policy.
 fn guarded() -> (Gateway, Origin) {
@@ -130,4 +130,33 @@ fn a_policy_cannot_write_an_ambiguous_path() {
         assert_eq!(edit(path).status, 503, "{path}");
     }
     assert_eq!(origin.count(), 1);
+}
+
+/// `http::Uri` cuts a fragment off before anybody can see it: at the first request of a connection the
+/// raw bytes tell, behind another and on HTTP/2 they do not. Then at least all go by what is left.
+#[test]
+fn a_fragment_that_is_not_seen_is_gone_for_everybody() {
+    let (gateway, origin) = guarded();
+    let pipelined = |target: &str| {
+        let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let mut connection = gateway.connect();
+        connection.send(get("/first") + &get(target));
+        connection.answer().expect(200);
+        connection.try_answer(false).map_or(0, |answer| answer.status)
+    };
+    for target in ["/admin#", "/admin#/../public", "/admin/x#?y", "/public/../admin#/ok"] {
+        let status = pipelined(target);
+        assert!(matches!(status, 400 | 403), "{target}: {status}");
+        let mut client = frames::open(gateway.public());
+        client.send(frames::frame(frames::HEADERS, 5, 1, &frames::get(target, &[])));
+        let refused = frames::until(&mut client, |frame| frame.stream == 1);
+        // 400 and 403 are literals in a header block.
+        let block = refused.map(|frame| frame.payload).unwrap_or_default();
+        assert!(!block.contains(&0x88), "{target} is 200 over HTTP/2");
+    }
+    assert!(origin.seen().iter().all(|seen| seen.target == "/first"), "{:?}", origin.seen());
+    for target in ["/public#/../admin", "/public#%2fadmin"] {
+        assert!(matches!(pipelined(target), 400 | 200), "{target}");
+    }
+    assert!(origin.seen().iter().all(|seen| ["/first", "/public"].contains(&seen.target.as_str())));
 }

@@ -10,6 +10,7 @@ use crate::plugin::load::Origin;
 use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,8 +102,13 @@ impl Catalogue {
     }
 }
 
+/// A pipe would hold up every reload, and a device has no end: neither is a plugin.
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed, so that what is too long is seen to be.
     file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;

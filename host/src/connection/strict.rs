@@ -38,6 +38,8 @@ pub enum Fault {
     TransferCoding,
     /// RFC 9113 section 8.2.2: a field that has no place in HTTP/2.
     ConnectionField,
+    /// RFC 9113 section 8.2.1: white space around a value, which HTTP/1 would take off.
+    FieldValue,
     /// RFC 9110 section 15.6.2: the gateway makes no tunnels by `CONNECT`.
     Connect,
     /// More fields than the listener allows.
@@ -76,6 +78,7 @@ impl Fault {
             Fault::TransferEncoding => "Transfer-Encoding comes more than once, or in a version without it",
             Fault::TransferCoding => "only the transfer coding chunked is understood",
             Fault::ConnectionField => "a field that belongs to HTTP/1 connections",
+            Fault::FieldValue => "a field's value begins or ends with white space",
             Fault::Connect => "CONNECT is not supported",
             Fault::FieldCount => "too many header fields",
             Fault::Misdirected => "this connection does not serve that host",
@@ -175,7 +178,15 @@ fn check_fields_of_http2(headers: &HeaderMap) -> Result<(), Fault> {
         || headers.contains_key(UPGRADE)
         || headers.contains_key("keep-alive")
         || headers.contains_key("proxy-connection");
-    if te_valid && !foreign { Ok(()) } else { Err(Fault::ConnectionField) }
+    if !te_valid || foreign {
+        return Err(Fault::ConnectionField);
+    }
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let spaced = headers.values().any(|value| {
+        let bytes = value.as_bytes();
+        space(bytes.first()) || space(bytes.last())
+    });
+    if spaced { Err(Fault::FieldValue) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -283,6 +294,15 @@ mod tests {
             assert_eq!(check(name, value), Err(Fault::ConnectionField), "{name}: {value}");
         }
         assert_eq!(check("content-length", "5, 5"), Err(Fault::ContentLength));
+    }
+
+    #[test]
+    fn white_space_around_values_has_no_place_in_http2() {
+        for value in [" a", "a ", "\ta", "a\t", " "] {
+            let spaced = http2("GET", "https://a/", &[("x-a", value)]);
+            assert_eq!(spaced, Err(Fault::FieldValue), "{value:?}");
+        }
+        assert_eq!(http2("GET", "https://a/", &[("x-a", ""), ("x-b", "a b\tc")]), Ok(()));
     }
 
     proptest! {

@@ -68,6 +68,7 @@ impl Quarantine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn fail(quarantine: &Quarantine, times: u32, now: u64) {
         for _ in 0..times {
@@ -104,5 +105,38 @@ mod tests {
         let quarantine = Quarantine::default();
         fail(&quarantine, 1_000, 7);
         assert!(quarantine.admits(|| 7 + LONGEST_NANOS));
+    }
+
+    proptest! {
+        /// A policy that is well and ill by turns, as long as it likes, under any traffic.
+        #[test]
+        fn the_ill_are_out_and_the_well_come_back(
+            spells in proptest::collection::vec((any::<bool>(), 1u64..40, 1u64..3 * FIRST_NANOS), 1..60),
+        ) {
+            let (quarantine, mut now) = (Quarantine::default(), 1);
+            let mut in_a_row = 0;
+            for (well, calls, pause) in spells {
+                for _ in 0..calls {
+                    let out = quarantine.is_out(now);
+                    let admitted = quarantine.admits(|| now);
+                    prop_assert!(!(out && admitted), "a call while it is out");
+                    prop_assert!(admitted || in_a_row >= FAILURES_IN_A_ROW, "out after {} failures", in_a_row);
+                    if admitted && well {
+                        quarantine.succeeded();
+                        in_a_row = 0;
+                    } else if admitted {
+                        in_a_row += 1;
+                        prop_assert_eq!(quarantine.failed(now), in_a_row >= FAILURES_IN_A_ROW);
+                        prop_assert!(in_a_row < FAILURES_IN_A_ROW || !quarantine.admits(|| now));
+                    }
+                    now += pause;
+                }
+            }
+            // However it was: two trials apart from now it serves, if it is well.
+            now += LONGEST_NANOS;
+            prop_assert!(quarantine.admits(|| now));
+            quarantine.succeeded();
+            prop_assert!(quarantine.admits(|| now) && quarantine.admits(|| now));
+        }
     }
 }

@@ -134,6 +134,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const DRAWS: usize = 30_000;
 
@@ -221,5 +222,27 @@ mod tests {
         let firsts: std::collections::HashSet<_> =
             (1..64).map(|n| first(u64::wrapping_mul(n, 0x9E37_79B9_7F4A_7C15))).collect();
         assert!(firsts.len() > 4);
+    }
+
+    proptest! {
+        /// Endpoints that come and go at random: whoever is chosen is fit, and somebody is chosen
+        /// whenever anybody is fit.
+        #[test]
+        fn the_chosen_is_fit(
+            weights in proptest::collection::vec(0u32..5, 1..12),
+            rounds in proptest::collection::vec((any::<u16>(), any::<[u8; 12]>()), 1..200),
+            seed: u64,
+        ) {
+            for kind in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
+                let balancer = Balancer::new(kind, weights.clone().into(), seed);
+                for (mask, loads) in &rounds {
+                    let fit = |index: usize| mask & (1 << index) != 0;
+                    let chosen = balancer.choose(fit, |index| u32::from(loads[index]));
+                    let anybody = (0..weights.len()).any(|index| fit(index) && weights[index] > 0);
+                    prop_assert_eq!(chosen.is_some(), anybody, "{:?}", kind);
+                    prop_assert!(chosen.is_none_or(|index| fit(index) && weights[index] > 0), "{:?}", kind);
+                }
+            }
+        }
     }
 }

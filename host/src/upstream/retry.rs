@@ -81,6 +81,7 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use proptest::prelude::*;
     use std::time::Duration;
 
     /// `rate` requests a second for `seconds`, all of which fail and would be retried `attempts`
@@ -136,5 +137,37 @@ mod tests {
         let budget = Budget::new(0);
         budget.deposit(0);
         assert!(!budget.withdraw(0));
+    }
+
+    proptest! {
+        /// Beside a model that remembers everything: any traffic, any pauses, any share.
+        #[test]
+        fn what_is_granted_is_what_the_window_says(
+            percent in 0u32..=100,
+            events in proptest::collection::vec((0u64..3 * NANOS, 0u32..4, 1usize..20), 1..300),
+        ) {
+            let (budget, clock) = (Budget::new(percent), Clock::manual(Duration::ZERO));
+            let mut past: Vec<(u64, bool)> = Vec::new();
+            for (pause, kind, count) in events {
+                clock.advance(Duration::from_nanos(if kind == 3 { pause } else { pause / 1_000 }));
+                let now = clock.monotonic_nanos();
+                let recent = |&&(second, _): &&(u64, bool)| second + WINDOW as u64 > now / NANOS;
+                for _ in 0..count {
+                    if kind == 0 {
+                        budget.deposit(now);
+                        past.push((now / NANOS, false));
+                    } else {
+                        let retries = past.iter().filter(recent).filter(|(_, retry)| *retry).count() as u64;
+                        let requests = past.iter().filter(recent).count() as u64 - retries;
+                        let share = (requests * u64::from(percent) / 100).max(MINIMUM);
+                        let granted = budget.withdraw(now);
+                        prop_assert_eq!(granted, percent > 0 && retries < share);
+                        if granted {
+                            past.push((now / NANOS, true));
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -148,7 +148,7 @@ impl Origin {
     }
 
     fn launch(script: Box<Script>, early: bool, tls: Option<Arc<rustls::ServerConfig>>) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script,
@@ -274,6 +274,14 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// With room for all that connect at the same moment; the standard library's 128 is not.
+fn listen() -> TcpListener {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(4096).unwrap();
+    socket.into()
 }
 
 struct Reader {

@@ -66,6 +66,7 @@ struct Config {
     response: Act,
     body: BodyAct,
     log: LogAct,
+    tick: Act,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -179,6 +180,10 @@ enum BodyAct {
     Abort,
     /// In a stream: swallows everything.
     Swallow,
+    Spin,
+    Grow,
+    /// In a stream: goes along, and traps when the filter is dropped.
+    TrapInDrop,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -189,6 +194,7 @@ enum LogAct {
     /// Adds the number of entries to the bucket's key `log`, and writes each to the log.
     Collect,
     Trap,
+    Spin,
 }
 
 /// What one instance knows. A policy's instance is single-threaded, and so is this.
@@ -271,6 +277,7 @@ impl bindings::Guest for Probe {
         match state.config.log {
             LogAct::Pass => {}
             LogAct::Trap => std::process::abort(),
+            LogAct::Spin => spin(),
             LogAct::Collect => {
                 if let Some(bucket) = &state.bucket {
                     bucket.increment("log", entries.len() as i64, 0);
@@ -285,10 +292,11 @@ impl bindings::Guest for Probe {
     }
 
     fn on_tick() -> Result<(), String> {
-        if let Some(bucket) = &state()?.bucket {
+        let state = state()?;
+        if let Some(bucket) = &state.bucket {
             bucket.increment("tick", 1, 0);
         }
-        Ok(())
+        perform(&state.config.tick, &Vec::new(), &[]).map(|_| ())
     }
 }
 
@@ -314,15 +322,8 @@ fn perform(act: &Act, values: &Values, note: &[u8]) -> Result<Verdict, String> {
         },
         Act::Trap => std::process::abort(),
         Act::Overflow => Err(deep(0).to_string()),
-        Act::Spin => {
-            let mut turns = 0u64;
-            loop {
-                turns = std::hint::black_box(turns.wrapping_add(1));
-            }
-        }
-        Act::Grow => loop {
-            state.kept.borrow_mut().push(vec![1; 1 << 20]);
-        },
+        Act::Spin => spin(),
+        Act::Grow => grow(state),
         Act::Keep { bytes } => {
             state.kept.borrow_mut().push(vec![1; *bytes]);
             Ok(Verdict::Proceed)
@@ -383,6 +384,19 @@ fn perform(act: &Act, values: &Values, note: &[u8]) -> Result<Verdict, String> {
     }
 }
 
+fn spin() -> ! {
+    let mut turns = 0u64;
+    loop {
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+fn grow(state: &State) -> ! {
+    loop {
+        state.kept.borrow_mut().push(vec![1; 1 << 20]);
+    }
+}
+
 fn edit(act: &EditAct) -> Edit {
     match act.clone() {
         EditAct::Set(name, value) => Edit::Set((name, value)),
@@ -420,11 +434,21 @@ fn body_hook(body: Vec<u8>, note: Vec<u8>) -> Result<BodyVerdict, String> {
             body: b"refused".to_vec(),
         })),
         BodyAct::Trap => std::process::abort(),
-        BodyAct::Abort | BodyAct::Swallow => Err("only for streams".into()),
+        BodyAct::Spin => spin(),
+        BodyAct::Grow => grow(state()?),
+        BodyAct::Abort | BodyAct::Swallow | BodyAct::TrapInDrop => Err("only for streams".into()),
     }
 }
 
 struct Filter;
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        if state().is_ok_and(|state| matches!(state.config.body, BodyAct::TrapInDrop)) {
+            std::process::abort();
+        }
+    }
+}
 
 impl body_stream::Guest for Probe {
     type BodyFilter = Filter;
@@ -442,6 +466,8 @@ impl body_stream::GuestBodyFilter for Filter {
             BodyAct::Swallow => Ok(body_stream::ChunkVerdict::Replace(Vec::new())),
             BodyAct::Giant { bytes } => Ok(body_stream::ChunkVerdict::Replace(vec![b'x'; *bytes])),
             BodyAct::Trap => std::process::abort(),
+            BodyAct::Spin => spin(),
+            BodyAct::Grow => grow(state()?),
             _ => Ok(body_stream::ChunkVerdict::Proceed),
         }
     }
