@@ -21,6 +21,8 @@ enum Source {
 struct Manual {
     nanos: AtomicU64,
     unix_start: Duration,
+    /// Where the sequence of its random numbers stands.
+    seed: AtomicU64,
 }
 
 impl Clock {
@@ -32,7 +34,31 @@ impl Clock {
     /// A clock that stands still until `advance` moves it; it starts at `unix_start` after the
     /// epoch.
     pub fn manual(unix_start: Duration) -> Clock {
-        Clock(Source::Manual(Arc::new(Manual { nanos: AtomicU64::new(0), unix_start })))
+        Clock::seeded(unix_start, 0)
+    }
+
+    /// A manual clock whose `random` numbers follow from `seed`: for trials only, nothing secret
+    /// may come of them.
+    pub fn seeded(unix_start: Duration, seed: u64) -> Clock {
+        let manual = Manual { nanos: AtomicU64::new(0), unix_start, seed: AtomicU64::new(seed) };
+        Clock(Source::Manual(Arc::new(manual)))
+    }
+
+    pub fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
+    /// Random bytes: the operating system's, or what follows from a manual clock's seed.
+    pub fn random(&self, bytes: &mut [u8]) {
+        match &self.0 {
+            Source::System { .. } => random_bytes(bytes),
+            Source::Manual(manual) => {
+                for chunk in bytes.chunks_mut(8) {
+                    let word = manual.draw().to_le_bytes();
+                    chunk.copy_from_slice(&word[..chunk.len()]);
+                }
+            }
+        }
     }
 
     /// Moves a manual clock on; does nothing to the system's.
@@ -58,6 +84,17 @@ impl Clock {
                 manual.unix_start + Duration::from_nanos(manual.nanos.load(Ordering::Relaxed))
             }
         }
+    }
+}
+
+impl Manual {
+    /// SplitMix64: short, and good enough for numbers that must only be the same again.
+    fn draw(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut word = self.seed.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
     }
 }
 
@@ -92,6 +129,19 @@ mod tests {
         clock.advance(Duration::from_millis(5));
         assert_eq!(clock.monotonic_nanos(), 5_000_000);
         assert_eq!(clock.clone().unix(), Duration::from_millis(100_005));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers() {
+        let drawn = |seed| {
+            let clock = Clock::seeded(Duration::ZERO, seed);
+            let mut bytes = [0; 20];
+            clock.random(&mut bytes);
+            bytes
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        assert_ne!(drawn(7)[..8], drawn(7)[8..16]);
     }
 
     #[test]

@@ -122,9 +122,12 @@ impl ResourceLimiter for Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let about = &self.about;
+        let (about, clock) = (&self.about, &self.services.clock);
         let wasi = self.wasi.get_or_insert_with(|| {
-            Box::new(Wasi { context: super::imports::wasi::nothing(about), table: ResourceTable::new() })
+            Box::new(Wasi {
+                context: super::imports::wasi::nothing(about, clock),
+                table: ResourceTable::new(),
+            })
         });
         WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
     }

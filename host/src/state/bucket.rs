@@ -9,7 +9,7 @@ use super::registry::Registry;
 use crate::clock::Clock;
 use foldhash::fast::RandomState;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,6 +181,18 @@ impl Bucket {
             (same, change)
         });
         same && stored
+    }
+
+    /// All live entries, by key: for trials, which show what a policy left.
+    pub fn entries(&self) -> BTreeMap<String, Vec<u8>> {
+        let now = self.clock.monotonic_nanos();
+        let mut entries = BTreeMap::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let live = shard.items.iter().filter(|(_, item)| item.expires_nanos > now);
+            entries.extend(live.map(|(key, item)| (key.to_string(), item.value.to_vec())));
+        }
+        entries
     }
 
     /// Entries and bytes in use, expired ones not yet taken out included.

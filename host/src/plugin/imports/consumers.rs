@@ -7,10 +7,12 @@ use crate::plugin::guest::Guest;
 
 impl Host for Guest {
     fn identify_by_key(&mut self, key: String) -> Result<Consumer, WitRefusal> {
+        called!("consumers.identify-by-key(…)");
         let clock = self.services.clock.clone();
         self.identify(|facts| facts.directory.by_key(&key, &facts.api, &clock))
     }
     fn identify_by_name(&mut self, name: String) -> Result<Consumer, WitRefusal> {
+        called!("consumers.identify-by-name({name})");
         let clock = self.services.clock.clone();
         self.identify(|facts| facts.directory.by_name(&name, &facts.api, &clock))
     }

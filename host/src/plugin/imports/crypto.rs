@@ -7,9 +7,11 @@ use crate::token::crypto;
 
 impl Host for Guest {
     fn hash(&mut self, digest: Digest, data: Vec<u8>) -> Vec<u8> {
+        called!("crypto.hash({}, {} bytes)", name(digest), data.len());
         crypto::hash(of(digest), &data)
     }
     fn hmac(&mut self, digest: Digest, secret: String, data: Vec<u8>) -> Result<Vec<u8>, String> {
+        called!("crypto.hmac({}, {secret}, {} bytes)", name(digest), data.len());
         self.ask(Ask::Secret, &secret);
         match self.about.grants.secrets.get(&secret) {
             Some(key) => Ok(crypto::hmac(of(digest), &key.0, &data)),
@@ -17,10 +19,12 @@ impl Host for Guest {
         }
     }
     fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> bool {
+        called!("crypto.equal({} bytes, {} bytes)", a.len(), b.len());
         crypto::equal(&a, &b)
     }
     /// Made to be slow, so it is done on a thread where it holds nobody up.
     async fn verify_password(&mut self, password: String, phc: String) -> bool {
+        called!("crypto.verify-password(…)");
         tokio::task::spawn_blocking(move || crypto::verify_password(&password, &phc)).await.unwrap_or(false)
     }
 }
@@ -30,5 +34,13 @@ fn of(digest: Digest) -> crypto::Digest {
         Digest::Sha256 => crypto::Digest::Sha256,
         Digest::Sha384 => crypto::Digest::Sha384,
         Digest::Sha512 => crypto::Digest::Sha512,
+    }
+}
+
+fn name(digest: Digest) -> &'static str {
+    match digest {
+        Digest::Sha256 => "sha256",
+        Digest::Sha384 => "sha384",
+        Digest::Sha512 => "sha512",
     }
 }

@@ -34,6 +34,7 @@ impl Host for Guest {
 
 impl Guest {
     fn start(&mut self, request: FetchRequest) -> Result<oneshot::Receiver<Answer>, FetchError> {
+        called!("http-client.fetch({} {} {})", request.upstream, request.method, request.path);
         if !self.about.grants.upstreams.contains(&request.upstream) {
             return Err(FetchError::NotGranted);
         }

@@ -14,6 +14,7 @@ impl Host for Guest {}
 
 impl HostVerifier for Guest {
     fn create(&mut self, rules: WitRules) -> std::result::Result<Resource<Verifier>, String> {
+        called!("jwt.verifier.create({} keys)", rules.keys.len());
         self.configuring()?;
         for source in &rules.keys {
             match source {
@@ -50,6 +51,7 @@ impl HostVerifier for Guest {
     }
 
     fn verify(&mut self, this: Resource<Verifier>, token: String) -> std::result::Result<String, WitFault> {
+        called!("jwt.verifier.verify(…)");
         let verifier = self.verifiers.get(this.rep() as usize).ok_or(WitFault::KeysUnavailable)?;
         let claims = verifier.verify(&token).map_err(wit_fault)?;
         let json = claims.json().to_string();

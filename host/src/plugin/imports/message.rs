@@ -7,6 +7,7 @@ impl Host for Guest {
     /// Empty unless the plan reads `headers:*`. Values that are not UTF-8 never get here: the
     /// exchange has refused such a message before.
     fn headers(&mut self) -> Vec<(String, String)> {
+        called!("message.headers()");
         let Some(facts) = &self.facts else { return Vec::new() };
         facts
             .headers

@@ -7,6 +7,7 @@ use crate::telemetry::metric::GuestKind;
 
 impl Host for Guest {
     fn define(&mut self, kind: Kind, name: String, labels: Vec<(String, String)>) -> Result<u32, String> {
+        called!("metrics.define({name})");
         if self.plan.is_none() {
             return Err(ONLY_IN_CONFIGURE.into());
         }
@@ -19,11 +20,13 @@ impl Host for Guest {
         keep(&mut self.metrics, metric)
     }
     fn add(&mut self, metric: u32, delta: f64) {
+        called!("metrics.add({metric}, {delta})");
         if let Some(metric) = self.metrics.get(metric as usize) {
             metric.add(delta);
         }
     }
     fn observe(&mut self, metric: u32, value: f64) {
+        called!("metrics.observe({metric}, {value})");
         if let Some(metric) = self.metrics.get(metric as usize) {
             metric.observe(value);
         }

@@ -3,6 +3,13 @@
 //! `load` links it. Every function here may be called with anything at any time, must not panic,
 //! and acts only within the policy's grants.
 
+/// Tells of a call to the host, for whoever looks: `WITGATE_LOG=hostcall=trace`, and trials.
+/// Never shows what may be secret: keys, tokens, passwords and data, of which only the length is
+/// told.
+macro_rules! called {
+    ($($told:tt)*) => { tracing::trace!(target: "hostcall", $($told)*) };
+}
+
 mod consumers;
 mod crypto;
 mod env;

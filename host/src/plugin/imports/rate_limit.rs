@@ -15,6 +15,7 @@ impl Host for Guest {}
 
 impl HostLimiter for Guest {
     fn create(&mut self, name: String, quota: Quota) -> std::result::Result<Resource<Limiter>, String> {
+        called!("rate-limit.limiter.create({name}, {} per {} ms)", quota.count, quota.period_millis);
         self.configuring()?;
         let rate = Rate {
             count: quota.count,
@@ -28,6 +29,7 @@ impl HostLimiter for Guest {
     }
 
     fn check(&mut self, this: Resource<Limiter>, key: String, cost: u32) -> Outcome {
+        called!("rate-limit.limiter.check({key}, {cost})");
         let Some(limiter) = self.limiters.get(this.rep() as usize) else {
             return Outcome { allowed: false, remaining: 0, retry_after_millis: 0, reset_millis: 0 };
         };

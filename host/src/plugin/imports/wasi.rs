@@ -4,14 +4,16 @@
 //! arguments, no environment and no sockets; what they print becomes log lines of their policy.
 
 use super::log::shorten;
+use crate::clock::Clock;
 use crate::plugin::policy::About;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 /// Bytes that a line may have before it is logged in pieces.
 const LINE_BYTES_MAX: usize = super::log::MESSAGE_BYTES_MAX;
@@ -19,9 +21,45 @@ const LINE_BYTES_MAX: usize = super::log::MESSAGE_BYTES_MAX;
 /// everything else.
 const LINES_MAX: u32 = 10_000;
 
-pub(in crate::plugin) fn nothing(about: &Arc<About>) -> WasiCtx {
+/// Random bytes that a guest under a manual clock gets, again and again.
+const TRIAL_BYTES: usize = 1 << 10;
+
+pub(in crate::plugin) fn nothing(about: &Arc<About>, clock: &Clock) -> WasiCtx {
     let lines = Lines(Arc::new(Mutex::new(Line { about: about.clone(), text: Vec::new(), left: LINES_MAX })));
-    WasiCtxBuilder::new().stdout(lines.clone()).stderr(lines).allow_tcp(false).allow_udp(false).build()
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(lines.clone()).stderr(lines).allow_tcp(false).allow_udp(false);
+    // The system's clocks and chance are WASI's own already.
+    if clock.is_manual() {
+        let mut bytes = vec![0; TRIAL_BYTES];
+        clock.random(&mut bytes);
+        wasi.wall_clock(Shown(clock.clone()))
+            .monotonic_clock(Shown(clock.clone()))
+            .insecure_random(Deterministic::new(bytes.clone()))
+            .secure_random(Deterministic::new(bytes))
+            .insecure_random_seed(0);
+    }
+    wasi.build()
+}
+
+/// The gateway's clock as WASI shows it.
+struct Shown(Clock);
+
+impl HostWallClock for Shown {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+    fn now(&self) -> Duration {
+        self.0.unix()
+    }
+}
+
+impl HostMonotonicClock for Shown {
+    fn resolution(&self) -> u64 {
+        1
+    }
+    fn now(&self) -> u64 {
+        self.0.monotonic_nanos()
+    }
 }
 
 /// Joins what is written into lines: Python writes a word at a time.
