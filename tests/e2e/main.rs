@@ -26,5 +26,6 @@ mod reload;
 mod routing;
 mod smuggling;
 mod tls;
+mod trials;
 mod tunnels;
 mod upstream;

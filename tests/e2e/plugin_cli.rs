@@ -78,6 +78,9 @@ fn from_nothing_to_serving() {
     }
     assert_lacks(&told, "asks for");
 
+    // Its cases pass, and build it first.
+    assert_contains(done(gateway.command(&["plugin", "test", "tenants"])), "3 passed, 0 failed");
+
     // What does not build changes nothing.
     let source = gateway.path("tenants/src/lib.rs");
     let good = fs::read(gateway.path("plugins/tenants.wasm")).unwrap();

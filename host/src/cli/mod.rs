@@ -10,6 +10,8 @@ mod plans;
 mod plugin;
 mod run;
 pub mod schema;
+mod test;
+mod trial;
 
 use clap::{Parser, Subcommand};
 use std::io;
@@ -43,6 +45,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Take requests through the chains of a configuration, offline, and compare what comes of it
+    Test(test::Arguments),
     /// Plugins of your own: from nothing to running
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Key(KeyCommand::Add { name, product, config }) => {
             code(key::run(&config, &name, product.as_deref(), &mut io::stdout(), &mut io::stderr()))
         }
+        Command::Test(arguments) => code(test::run(&arguments, &mut io::stdout())),
         Command::Plugin(command) => plugin::run(command),
         Command::CompileComponent { source, target, mode } => compile_component::run(&source, &target, &mode),
     }

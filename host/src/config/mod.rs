@@ -11,7 +11,7 @@ mod schema;
 pub mod source;
 #[cfg(test)]
 mod tests;
-mod units;
+pub mod units;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

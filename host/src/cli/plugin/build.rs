@@ -38,6 +38,14 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
     }
 }
 
+/// Builds the plugin in `folder` into the folder itself; returns the component's path.
+///
+/// # Errors
+/// Why there is none.
+pub fn component(folder: &Path) -> Result<PathBuf, String> {
+    build(&Arguments { folder: folder.to_path_buf(), out: None }).map(|(target, _)| target)
+}
+
 fn build(arguments: &Arguments) -> Result<(PathBuf, Survey), String> {
     let folder = &arguments.folder;
     if !folder.join("Cargo.toml").is_file() {

@@ -8,6 +8,7 @@ mod describe;
 mod inspect;
 mod new;
 mod survey;
+mod test;
 mod toolchain;
 
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ pub enum Command {
     New(new::Arguments),
     /// Build a crate into a component, and put it where a gateway finds it
     Build(build::Arguments),
+    /// Run a plugin's cases offline, in the gateway's own runtime
+    Test(test::Arguments),
     /// Tell what a component is and may do, or why the gateway would refuse it
     Inspect(inspect::Arguments),
 }
@@ -29,6 +32,7 @@ pub fn run(command: Command) -> ExitCode {
     super::code(match command {
         Command::New(arguments) => said(new::run(&arguments), &mut out),
         Command::Build(arguments) => build::run(&arguments, &mut out),
+        Command::Test(arguments) => test::run(&arguments, &mut out),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut out),
     })
 }
@@ -45,7 +49,7 @@ fn said(result: Result<String, String>, out: &mut dyn Write) -> io::Result<u8> {
 }
 
 /// A component's names and texts are a stranger's: none reaches the terminal as a command.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}")
 }
 

@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("template/manifest.toml")),
     ("src/lib.rs", include_str!("template/lib.rs")),
     (".cargo/config.toml", include_str!("template/cargo-config.toml")),
+    ("tests/cases.yaml", include_str!("template/cases.yaml")),
     (".gitignore", include_str!("template/gitignore")),
     ("README.md", include_str!("template/README.md")),
 ];
