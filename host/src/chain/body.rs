@@ -6,7 +6,7 @@
 
 use super::step::{BodyStep, Chain, Step, StepPlan};
 use super::subject::Subject;
-use super::turn::{finish, give_back, lease, lend, settle, take_note};
+use super::turn::{finish, give_back, lease, lend, settle};
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
 use crate::plugin::instance::Filter;
@@ -139,8 +139,8 @@ async fn buffered(
     };
     let verdict = match lease(pool, subject, index).await {
         Ok(mut leased) => {
-            let mut facts = lend(step, subject, reads.is_some_and(|reads| reads.all_headers));
-            let note = take_note(subject, index);
+            let all_headers = reads.is_some_and(|reads| reads.all_headers);
+            let (note, mut facts) = lend(step, subject, index, all_headers);
             let verdict = leased.on_body(direction, &body, &note, &mut facts).await;
             give_back(subject, index, note, facts);
             finish(leased, verdict, subject, index)

@@ -57,15 +57,7 @@ pub fn amend(
 ) -> Result<(), String> {
     // Most verdicts have one edit: it needs no room to wait for others.
     match <[Edit; 1]>::try_from(edits) {
-        Ok([edit]) => {
-            let permitted = [Permitted(change(edit, writes, responding)?)];
-            if let Some(target) = retargeted(&permitted, &subject.target)? {
-                subject.target = target;
-            }
-            let [permitted] = permitted;
-            permitted.apply(subject, step);
-            Ok(())
-        }
+        Ok([edit]) => apply([Permitted(change(edit, writes, responding)?)], subject, step),
         Err(edits) => apply(permit(edits, writes, responding)?, subject, step),
     }
 }
@@ -207,8 +199,11 @@ fn status(code: u16) -> Result<StatusCode, String> {
 ///
 /// # Errors
 /// If path and query together are longer than a target can be; then nothing was applied.
-fn apply(changes: SmallVec<[Permitted; 4]>, subject: &mut Subject, step: usize) -> Result<(), String> {
-    if let Some(target) = retargeted(&changes, &subject.target)? {
+fn apply<C>(changes: C, subject: &mut Subject, step: usize) -> Result<(), String>
+where
+    C: AsRef<[Permitted]> + IntoIterator<Item = Permitted>,
+{
+    if let Some(target) = retargeted(changes.as_ref(), &subject.target)? {
         subject.target = target;
     }
     for change in changes {

@@ -31,11 +31,7 @@ pub async fn run(
         if let Some(reads) = &step.plan.request {
             let pool = &pools[step.slot];
             let turn = Turn { step, pool, index, moment: Moment::Request, reads };
-            let answered = match turn.now(subject, &mut started) {
-                Some(answered) => answered,
-                None => Box::pin(turn.later(subject, &mut started)).await,
-            };
-            if let Some(reply) = answered? {
+            if let Some(reply) = turn.take(subject, &mut started).await? {
                 return ControlFlow::Break(Stop::Reply { step: index, reply });
             }
         }

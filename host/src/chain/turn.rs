@@ -31,12 +31,20 @@ pub(super) struct Turn<'a> {
 type Answered = ControlFlow<Stop, Option<Reply>>;
 
 impl Turn<'_> {
-    /// The whole turn, if it needs no waiting; `None` leaves everything as it was.
-    ///
     /// `started` is moved on to the hook's end, where the next one starts: a chain reads the clock
     /// once for each hook.
     #[inline]
-    pub(super) fn now(&self, subject: &mut Subject, started: &mut Instant) -> Option<Answered> {
+    pub(super) async fn take(&self, subject: &mut Subject, started: &mut Instant) -> Answered {
+        match self.now(subject, started) {
+            Some(answered) => answered,
+            // On the heap: most turns end above, and the request's future carries none of this.
+            None => Box::pin(self.later(subject, started)).await,
+        }
+    }
+
+    /// The whole turn, if it needs no waiting; `None` leaves everything as it was.
+    #[inline]
+    fn now(&self, subject: &mut Subject, started: &mut Instant) -> Option<Answered> {
         let memory = subject.memory.get_mut(self.index);
         let mut leased = match memory.and_then(|memory| memory.held.take()) {
             Some(held) => held,
@@ -56,7 +64,7 @@ impl Turn<'_> {
     }
 
     /// The turn of an instance that has to be made first, or that may suspend.
-    pub(super) async fn later(&self, subject: &mut Subject, started: &mut Instant) -> Answered {
+    async fn later(&self, subject: &mut Subject, started: &mut Instant) -> Answered {
         let verdict = match lease(self.pool, subject, self.index).await {
             Ok(mut leased) => {
                 let (note, mut facts) = self.lend(subject);
@@ -76,8 +84,7 @@ impl Turn<'_> {
     }
 
     fn lend(&self, subject: &mut Subject) -> (Vec<u8>, Option<Box<Facts>>) {
-        let facts = lend(self.step, subject, self.reads.all_headers);
-        (take_note(subject, self.index), facts)
+        lend(self.step, subject, self.index, self.reads.all_headers)
     }
 
     /// The values that the hook reads; none if one is not UTF-8.
@@ -199,13 +206,19 @@ fn hold(lease: Lease, subject: &mut Subject, index: usize) {
     }
 }
 
-/// The note of this step, until `give_back`.
-pub(super) fn take_note(subject: &mut Subject, index: usize) -> Vec<u8> {
-    subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note)).unwrap_or_default()
+/// What is the exchange's and goes with a call, until `give_back`: the note of this step, and what
+/// the guest is lent, if its imports can use it.
+pub(super) fn lend(
+    step: &Step,
+    subject: &mut Subject,
+    index: usize,
+    all_headers: bool,
+) -> (Vec<u8>, Option<Box<Facts>>) {
+    let note = subject.memory.get_mut(index).map(|memory| std::mem::take(&mut memory.note));
+    (note.unwrap_or_default(), facts(step, subject, all_headers))
 }
 
-/// What a guest is lent for one call, if its imports can use it.
-pub(super) fn lend(step: &Step, subject: &mut Subject, all_headers: bool) -> Option<Box<Facts>> {
+fn facts(step: &Step, subject: &mut Subject, all_headers: bool) -> Option<Box<Facts>> {
     if !step.policy.wants_facts() {
         return None;
     }

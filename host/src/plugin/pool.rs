@@ -82,7 +82,11 @@ impl Pool {
     #[inline]
     pub fn lease_warm(self: &Rc<Self>) -> Option<Lease> {
         // A trial after a quarantine is `lease`'s to grant.
-        if self.policy.settings.fresh || !self.policy.quarantine.is_clear() {
+        if self.policy.quarantine.is_clear() { self.take_idle() } else { None }
+    }
+
+    fn take_idle(self: &Rc<Self>) -> Option<Lease> {
+        if self.policy.settings.fresh {
             return None;
         }
         let instance = self.idle.borrow_mut().pop()?;
@@ -96,10 +100,8 @@ impl Pool {
         if !self.policy.quarantine.admits(|| clock.monotonic_nanos()) {
             return Err(Failure::Quarantined);
         }
-        let warm = if self.policy.settings.fresh { None } else { self.idle.borrow_mut().pop() };
-        if let Some(instance) = warm {
-            self.out.set(self.out.get() + 1);
-            return Ok(Lease { pool: self.clone(), instance: Some(instance) });
+        if let Some(lease) = self.take_idle() {
+            return Ok(lease);
         }
         if self.out.get() >= self.policy.settings.instances {
             return Err(Failure::Busy);
