@@ -92,6 +92,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The control runtime of a command that runs guests without a gateway: they run on the calling
+/// thread, which must not be one of its own.
+fn control() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))
+}
+
 /// The exit code of what printed its own errors; a reader that went away is nobody's mistake.
 fn code(result: io::Result<u8>) -> ExitCode {
     match result {

@@ -71,11 +71,7 @@ pub fn schemas(path: Option<&Path>) -> Result<Vec<(String, Value)>, String> {
 }
 
 fn with_workshop<T>(config: &Config, work: impl FnOnce(&Workshop) -> T) -> Result<T, String> {
-    let control = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
+    let control = super::control()?;
     // Plugins are configured on this thread, which must not be one of the runtime's.
     let workshop = server::workshop(config, 1, control.handle())?;
     Ok(work(&workshop))

@@ -73,9 +73,24 @@ impl Artifacts {
         Ok(Artifacts { directory, compiler })
     }
 
+    /// The engine, and the cache in `directory` or in its default place; compiles in children of this
+    /// very program.
+    ///
+    /// # Errors
+    /// What could not be opened, as a sentence.
+    pub fn with_engine(directory: Option<PathBuf>) -> Result<(Runtime, Artifacts), String> {
+        let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
+        let program =
+            std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
+        let directory = directory.unwrap_or_else(Artifacts::default_directory);
+        let artifacts = Artifacts::open(directory.clone(), Compiler::Child(program))
+            .map_err(|error| format!("the code cache {} cannot be used: {error}", directory.display()))?;
+        Ok((runtime, artifacts))
+    }
+
     /// The default place: `$XDG_CACHE_HOME/witgate`, `~/.cache/witgate`, or a folder of this user's
     /// below the temporary directory.
-    pub fn default_directory() -> PathBuf {
+    fn default_directory() -> PathBuf {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         match (variable("XDG_CACHE_HOME"), variable("HOME")) {
             (Some(cache), _) => cache.join("witgate"),

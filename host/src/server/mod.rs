@@ -14,8 +14,7 @@ use crate::clock::Clock;
 use crate::compile::{Workshop, compile};
 use crate::config::model::{Config, Listener};
 use crate::config::{self, Loaded, Report};
-use crate::plugin::artifact::{Artifacts, Compiler};
-use crate::plugin::engine::Runtime;
+use crate::plugin::artifact::Artifacts;
 use crate::plugin::policy::Services;
 use crate::snapshot::cell::SnapshotCell;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
@@ -83,12 +82,7 @@ pub fn workshop(
 ) -> Result<Workshop, String> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(workers, &clock));
-    let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-    let program =
-        std::env::current_exe().map_err(|error| format!("the gateway cannot find itself: {error}"))?;
-    let cache = config.plugins.cache.clone().unwrap_or_else(Artifacts::default_directory);
-    let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
-        .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
+    let (runtime, artifacts) = Artifacts::with_engine(config.plugins.cache.clone())?;
     let counters =
         Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
     let services = Services {

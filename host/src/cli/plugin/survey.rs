@@ -6,7 +6,7 @@
 
 use crate::chain::step::StepPlan;
 use crate::clock::Clock;
-use crate::plugin::artifact::{Artifacts, Compiler};
+use crate::plugin::artifact::Artifacts;
 use crate::plugin::engine::Runtime;
 use crate::plugin::load::Origin;
 use crate::plugin::plan::Ask;
@@ -84,17 +84,8 @@ impl Bench {
     pub fn open() -> Result<Bench, String> {
         // What a policy logs while it is configured, its panics above all, is worth seeing.
         trace::init(Format::Text)?;
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| format!("no runtime: {error}"))?;
-        let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-        let program =
-            std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
-        let cache = Artifacts::default_directory();
-        let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
-            .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
+        let control = crate::cli::control()?;
+        let (runtime, artifacts) = Artifacts::with_engine(None)?;
         let clock = Clock::system();
         let services = Services {
             buckets: Buckets::new(clock.clone(), BucketLimits::default()),

@@ -11,7 +11,7 @@ use super::words;
 use crate::clock::Clock;
 use crate::compile::{Compiled, Workshop, compile};
 use crate::config::{self, Loaded, Report, units};
-use crate::plugin::artifact::{Artifacts, Compiler};
+use crate::plugin::artifact::Artifacts;
 use crate::plugin::engine::Runtime;
 use crate::plugin::policy::Services;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
@@ -43,17 +43,8 @@ impl Stage {
     /// # Errors
     /// What could not be opened, as a sentence.
     pub fn open() -> Result<Stage, String> {
-        let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
-        let program =
-            std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
-        let cache = Artifacts::default_directory();
-        let artifacts = Artifacts::open(cache.clone(), Compiler::Child(program))
-            .map_err(|error| format!("the code cache {} cannot be used: {error}", cache.display()))?;
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| format!("no runtime: {error}"))?;
+        let (runtime, artifacts) = Artifacts::with_engine(None)?;
+        let control = crate::cli::control()?;
         Ok(Stage { runtime, artifacts, control })
     }
 }
