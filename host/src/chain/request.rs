@@ -31,7 +31,11 @@ pub async fn run(
         if let Some(reads) = &step.plan.request {
             let pool = &pools[step.slot];
             let turn = Turn { step, pool, index, moment: Moment::Request, reads };
-            if let Some(reply) = turn.take(subject, &mut started).await? {
+            let answered = match turn.now(subject, &mut started) {
+                Some(answered) => answered,
+                None => Box::pin(turn.later(subject, &mut started)).await,
+            };
+            if let Some(reply) = answered? {
                 return ControlFlow::Break(Stop::Reply { step: index, reply });
             }
         }

@@ -37,7 +37,11 @@ pub async fn run(
         }
         let Some(reads) = &step.plan.response else { continue };
         let turn = Turn { step, pool: &pools[step.slot], index, moment: Moment::Response, reads };
-        if let Some(reply) = turn.take(subject, &mut started).await? {
+        let answered = match turn.now(subject, &mut started) {
+            Some(answered) => answered,
+            None => Box::pin(turn.later(subject, &mut started)).await,
+        };
+        if let Some(reply) = answered? {
             return ControlFlow::Break(Stop::Reply { step: index, reply });
         }
     }
