@@ -52,7 +52,8 @@ fn head(head: &[u8]) -> Result<Message, &'static str> {
     if head.len() > HEAD_BYTES_MAX {
         return Err("a long head");
     }
-    let text = std::str::from_utf8(head).map_err(|_| "not UTF-8")?;
+    // Bytes beyond ASCII may stand in values (RFC 9110, 5.5), whatever they mean.
+    let text: String = head.iter().map(|byte| char::from(*byte)).collect();
     let mut lines = text.split("\r\n");
     let mut first = lines.next().unwrap_or_default().split(' ');
     let (Some(method), Some(target), Some("HTTP/1.1"), None) =
@@ -75,7 +76,7 @@ fn head(head: &[u8]) -> Result<Message, &'static str> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err("a field's name");
         }
-        if !value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        if !value.chars().all(|c| matches!(c, ' '..='~' | '\t' | '\u{80}'..)) {
             return Err("a field's value");
         }
         fields.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_string()));
