@@ -32,11 +32,25 @@ impl Crowd {
 
     /// Those that the gateway has not closed.
     pub fn count_open(&self) -> usize {
-        let open = |stream: &&TcpStream| {
-            stream.set_nonblocking(true).unwrap();
-            matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-        };
-        self.0.iter().filter(open).count()
+        self.0.iter().filter(|stream| end_of(stream).is_none()).count()
+    }
+
+    /// How the first of those that are no longer open ended.
+    pub fn first_end(&self) -> Option<String> {
+        self.0
+            .iter()
+            .enumerate()
+            .find_map(|(place, stream)| Some(format!("number {place}: {}", end_of(stream)?)))
+    }
+}
+
+fn end_of(stream: &TcpStream) -> Option<String> {
+    stream.set_nonblocking(true).unwrap();
+    match stream.peek(&mut [0]) {
+        Ok(0) => Some("closed".into()),
+        Ok(_) => Some("an answer to nothing".into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => Some(error.to_string()),
     }
 }
 

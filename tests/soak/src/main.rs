@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let tally = Arc::new(Tally::new());
     let clients = traffic::start(&scene, &tally, end, seed);
-    let (changes, samples) = disturb(&scene, &tally, end);
+    let (changes, samples) = disturb(&scene, &tally, &crowd, end);
     for client in clients {
         client.join().unwrap();
     }
@@ -63,7 +63,13 @@ fn main() -> ExitCode {
 }
 
 /// Reloads, swaps plugins and looks at the process until the end.
-fn disturb(scene: &Scene, tally: &Tally, end: Instant) -> (scene::Changes, Vec<Sample>) {
+fn disturb(
+    scene: &Scene,
+    tally: &Tally,
+    crowd: &crowd::Crowd,
+    end: Instant,
+) -> (scene::Changes, Vec<Sample>) {
+    let (started, mut open) = (Instant::now(), usize::MAX);
     let (mut changes, mut samples) = (scene::Changes::default(), Vec::new());
     let mut next = Instant::now();
     while Instant::now() < end {
@@ -71,6 +77,15 @@ fn disturb(scene: &Scene, tally: &Tally, end: Instant) -> (scene::Changes, Vec<S
         if Instant::now() >= next {
             samples.push(scene.look());
             next = Instant::now() + LOOK;
+            let now = crowd.count_open();
+            if now < open {
+                println!(
+                    "soak: after {:?}, {now} idle connections; {:?}",
+                    started.elapsed(),
+                    crowd.first_end()
+                );
+                open = now;
+            }
         }
         if tally.lost() > 100 {
             break;
