@@ -99,7 +99,8 @@ cases:
 "#,
     );
     let text = told(&setup.command(&[&PROBE[..], &["--verbose"]].concat()), 0);
-    assert_contains(&text, "wasm backtrace");
+    assert_contains(&text, "wasm trap: wasm `unreachable` instruction executed");
+    assert_contains(&text, "    at ");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::subject::Subject;
 use super::turn::{finish, give_back, lease, lend, settle};
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
+use crate::message::id::RequestId;
 use crate::plugin::instance::Filter;
 use crate::plugin::{BodyVerdict, ChunkVerdict, Direction, Failure, Lease, Pool, Reply};
 use crate::telemetry::metric::{Hook, Verdict as Outcome};
@@ -204,13 +205,20 @@ async fn filtered(
     let (send, receive) = mpsc::channel(FILTERED_FRAMES);
     // The filter works in a task of its own, because a guest may suspend and a body is polled.
     // When the reader goes away its next send fails, and the instance goes with it.
-    tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send));
+    tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send, subject.id.clone()));
     ControlFlow::Continue(Body::wrap(Filtered(receive)))
 }
 
 type Sender = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
-async fn pump(pool: Rc<Pool>, mut leased: Lease, filter: Filter, mut body: Body, send: Sender) {
+async fn pump(
+    pool: Rc<Pool>,
+    mut leased: Lease,
+    filter: Filter,
+    mut body: Body,
+    send: Sender,
+    request: RequestId,
+) {
     loop {
         let (data, trailers, ended) = match body.frame().await {
             None => (Bytes::new(), None, true),
@@ -241,14 +249,16 @@ async fn pump(pool: Rc<Pool>, mut leased: Lease, filter: Filter, mut body: Body,
             }
             Ok(ChunkVerdict::Abort(why)) => {
                 metrics.call(Hook::Chunk, Outcome::Respond, nanos);
-                tracing::info!(target: "policy", policy = %pool.policy().label(), "broke a body off: {why}");
+                let policy = pool.policy().label();
+                tracing::info!(target: "policy", %policy, request = %request, "broke a body off: {why}");
                 let _ = send.send(Err("broken off by a policy".into())).await;
                 return;
             }
             // Some of the body may be gone already, so neither `skip` nor an answer is possible.
             Err(failure) => {
                 metrics.call(Hook::Chunk, Outcome::Error, nanos);
-                tracing::warn!(target: "policy", policy = %pool.policy().label(), "{failure}");
+                let (policy, hook) = (pool.policy().label(), Hook::Chunk.label());
+                tracing::warn!(target: "policy", %policy, hook, request = %request, "{failure}");
                 let _ = leased.finish::<()>(Err(failure));
                 let _ = send.send(Err("a policy failed".into())).await;
                 return;

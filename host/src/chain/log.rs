@@ -93,7 +93,8 @@ fn count(pool: &Pool, hook: Hook, result: Result<(), crate::plugin::Failure>, st
     let outcome = match result {
         Ok(()) => Outcome::Proceed,
         Err(failure) => {
-            tracing::warn!(target: "policy", policy = %pool.policy().label(), "{failure}");
+            let (policy, hook) = (pool.policy().label(), hook.label());
+            tracing::warn!(target: "policy", %policy, hook, "{failure}");
             Outcome::Error
         }
     };

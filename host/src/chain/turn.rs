@@ -154,7 +154,8 @@ pub(super) fn settle<T>(
     };
     policy.metrics.call(hook, outcome(&failure), nanos);
     if !matches!(failure, Failure::Quarantined | Failure::Busy) {
-        tracing::warn!(target: "policy", policy = %policy.label(), request = %subject.id, "{failure}");
+        let (policy, hook) = (policy.label(), hook.label());
+        tracing::warn!(target: "policy", %policy, hook, request = %subject.id, "{failure}");
     }
     match policy.on_error {
         OnError::Deny => ControlFlow::Break(Stop::Failed { step: index, failure }),

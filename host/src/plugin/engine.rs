@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 /// One tick of the epoch, the grain of every time limit.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -96,6 +98,8 @@ pub fn engine(allocation: Allocation, memories: u32) -> wasmtime::Result<Engine>
         .concurrency_support(false)
         .wasm_component_model(true)
         .memory_init_cow(true)
+        // Lines of source in the stacks of traps, where a component carries them.
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .max_wasm_stack(512 << 10)
         .async_stack_size(1 << 20);
     if allocation == Allocation::Pooling {

@@ -4,6 +4,7 @@
 //! before each call and clears it after. Never shared between instances.
 
 use super::facts::Facts;
+use super::imports::printed::Printed;
 use super::plan::{Ask, Plan};
 use super::policy::{About, Services};
 use crate::state::{Bucket, Limiter};
@@ -41,6 +42,7 @@ pub struct Guest {
     memory_bytes: usize,
     memory_bytes_max: usize,
     pub(super) out_of_memory: bool,
+    printed: Option<Printed>,
     wasi: Option<Box<Wasi>>,
 }
 
@@ -67,12 +69,18 @@ impl Guest {
             memory_bytes: 0,
             memory_bytes_max,
             out_of_memory: false,
+            printed: None,
             wasi: None,
         }
     }
 
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// What the guest's language prints.
+    pub(super) fn printed(&mut self) -> &Printed {
+        self.printed.get_or_insert_with(|| Printed::by(&self.about))
     }
 
     /// Notes what is asked for in `configure`, granted or not.
@@ -104,6 +112,15 @@ impl Guest {
     }
 }
 
+/// The last words of a guest that trapped in the middle of a line.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(printed) = &self.printed {
+            printed.end();
+        }
+    }
+}
+
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
         let grown = self.memory_bytes + desired.saturating_sub(current);
@@ -122,10 +139,10 @@ impl ResourceLimiter for Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (about, clock) = (&self.about, &self.services.clock);
+        let printed = self.printed.get_or_insert_with(|| Printed::by(&self.about));
         let wasi = self.wasi.get_or_insert_with(|| {
             Box::new(Wasi {
-                context: super::imports::wasi::nothing(about, clock),
+                context: super::imports::wasi::nothing(printed, &self.services.clock),
                 table: ResourceTable::new(),
             })
         });

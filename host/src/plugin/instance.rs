@@ -14,6 +14,7 @@ use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
 use super::plan::{Ask, Plan};
 use super::seats::Seat;
+use super::trap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Lift, ResourceAny, TypedFunc};
@@ -305,7 +306,7 @@ fn configure_ticks(ticks: u64) -> u64 {
     ticks.saturating_mul(CONFIGURE_FACTOR).min(CONFIGURE_TICKS_MAX.max(ticks))
 }
 
-/// What the runtime's error means; the text names functions of the guest, for the log.
+/// What the runtime's error means; the text is for the log.
 fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
     let guest = store.data();
     if error.is::<PoolConcurrencyLimitError>() {
@@ -316,7 +317,7 @@ fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
     } else if guest.out_of_memory {
         Failure::Memory
     } else {
-        Failure::Trap(bounded(format!("{error:#}")))
+        Failure::Trap(trap::tell(&error))
     }
 }
 
@@ -325,10 +326,15 @@ fn error(text: String) -> Failure {
 }
 
 fn bounded(mut text: String) -> String {
+    bound(&mut text);
+    text
+}
+
+/// Cuts a guest's text to what is kept of it.
+pub(super) fn bound(text: &mut String) {
     if text.len() > ERROR_BYTES_MAX {
         let end = (0..=ERROR_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
-    text
 }

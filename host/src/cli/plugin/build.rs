@@ -1,40 +1,55 @@
-//! `witgate plugin build`: a crate becomes a component where a gateway finds it.
+//! `witgate plugin build`: a crate or project becomes a component where a gateway finds it.
 //!
-//! Cargo builds it, the plugin room loads it as the gateway would, and only what loads is put in
-//! place, by a rename: a gateway that watches the directory never sees half a file, nor one that
-//! it must refuse.
+//! Its language's tools build it, the plugin room loads it as the gateway would, and only what loads
+//! is put in place, by a rename: a gateway that watches the directory never sees half a file, nor
+//! one that it must refuse.
 
 use super::describe;
+use super::rust;
 use super::survey::{Bench, Found, Survey};
-use super::toolchain::{TARGET, Toolchain, plain_cargo, unstarted};
+use super::watch::Watch;
 use crate::plugin::load::Origin;
-use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use witgate_toolchain::{BUILD, MANIFEST, Options, Project};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The crate's folder
+    /// The folder of a crate, or of a project in another language
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
     /// Where the component goes: a folder (a gateway's plugin directory, say), or a file whose name
     /// without `.wasm` becomes the plugin's; by default into the crate's folder
     #[arg(short, long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
+    /// Keep what tells lines of source, for the stacks of traps
+    #[arg(long)]
+    debug: bool,
+    /// Build again whenever a source changes, until interrupted
+    #[arg(long)]
+    watch: bool,
 }
 
 /// Builds, and tells to `out` what came of it. Returns the exit code.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
-    match build(arguments) {
-        Ok((target, survey)) => {
-            writeln!(out, "wrote {}", target.display())?;
-            write!(out, "{}", describe::text(&survey))?;
-            Ok(0)
+    let mut watch = Watch::of(&arguments.folder);
+    loop {
+        let code = match build(arguments) {
+            Ok((target, survey)) => {
+                writeln!(out, "wrote {}", target.display())?;
+                write!(out, "{}", describe::text(&survey))?;
+                0
+            }
+            Err(why) => super::said(Err(why), out)?,
+        };
+        if !arguments.watch {
+            return Ok(code);
         }
-        Err(why) => super::said(Err(why), out),
+        writeln!(out, "watching {}", arguments.folder.display())?;
+        out.flush()?;
+        watch.wait();
     }
 }
 
@@ -43,89 +58,44 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
 /// # Errors
 /// Why there is none.
 pub fn component(folder: &Path) -> Result<PathBuf, String> {
-    build(&Arguments { folder: folder.to_path_buf(), out: None }).map(|(target, _)| target)
+    let arguments = Arguments { folder: folder.to_path_buf(), out: None, debug: false, watch: false };
+    build(&arguments).map(|(target, _)| target)
 }
 
 fn build(arguments: &Arguments) -> Result<(PathBuf, Survey), String> {
-    let folder = &arguments.folder;
-    if !folder.join("Cargo.toml").is_file() {
-        return Err(format!("{} holds no crate: `witgate plugin new NAME` makes one", folder.display()));
-    }
-    let folder = fs::canonicalize(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let guest = Guest::read(&folder)?;
-    let toolchain = Toolchain::find(&folder, guest.sdk.as_deref())?;
-    let target = target(arguments.out.as_deref(), &arguments.folder, &guest.name)?;
-
-    let mut cargo = toolchain.cargo();
-    cargo.args(["build", "--lib", "--manifest-path"]).arg(folder.join("Cargo.toml"));
-    cargo.args(toolchain.settings());
-    let program = cargo.get_program().to_string_lossy().into_owned();
-    let status = cargo.stdin(Stdio::null()).status().map_err(|error| unstarted(&program, &error))?;
-    if !status.success() {
-        return Err("the plugin does not build; the reason stands above".into());
-    }
-    let bytes =
-        fs::read(&guest.artifact).map_err(|error| format!("{}: {error}", guest.artifact.display()))?;
-
-    let name = target.file_stem().and_then(OsStr::to_str).unwrap_or(&guest.name).to_string();
-    let found = Found { name, origin: Origin::File(guest.artifact.clone()), bytes };
+    let Source { name, artifact, bytes } = built(&arguments.folder, arguments.debug)?;
+    let target = target(arguments.out.as_deref(), &arguments.folder, &name)?;
+    let name = target.file_stem().and_then(OsStr::to_str).unwrap_or(&name).to_string();
+    let found = Found { name, origin: Origin::File(artifact), bytes };
     let survey =
         Bench::open()?.survey(&found, None).map_err(|why| format!("{why}\nit was built, but put nowhere"))?;
     install(&target, &found.bytes).map_err(|error| format!("{}: {error}", target.display()))?;
     Ok((target, survey))
 }
 
-/// What cargo knows of the crate.
-struct Guest {
+/// A component fresh from its tools.
+struct Source {
     name: String,
-    /// Where its component will be.
     artifact: PathBuf,
-    /// The SDK, if it depends on one by path.
-    sdk: Option<PathBuf>,
+    bytes: Vec<u8>,
 }
 
-impl Guest {
-    fn read(folder: &Path) -> Result<Guest, String> {
-        let mut cargo = plain_cargo(folder);
-        cargo.args(["metadata", "--no-deps", "--format-version", "1"]).stdin(Stdio::null());
-        let program = cargo.get_program().to_string_lossy().into_owned();
-        let output = cargo.output().map_err(|error| unstarted(&program, &error))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        let metadata =
-            serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata: {error}"))?;
-        Guest::of(&metadata, &folder.join("Cargo.toml"))
+fn built(folder: &Path, debug: bool) -> Result<Source, String> {
+    if Project::is_in(folder) {
+        let project = Project::read(folder)?;
+        let built = witgate_toolchain::build(&project, Options { debug })?;
+        let artifact = project.folder.join(BUILD).join("component.wasm");
+        return Ok(Source { name: project.name, artifact, bytes: built.component });
     }
-
-    fn of(metadata: &Value, manifest: &Path) -> Result<Guest, String> {
-        let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
-        let package = packages
-            .iter()
-            .find(|package| package["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest))
-            .ok_or_else(|| {
-                format!("{} is a workspace; name the folder of one plugin in it", manifest.display())
-            })?;
-        let targets = package["targets"].as_array().map_or(&[][..], Vec::as_slice);
-        let is_cdylib = |target: &&Value| {
-            target["crate_types"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "cdylib"))
-        };
-        let library = targets.iter().find(is_cdylib).and_then(|target| target["name"].as_str());
-        let (Some(name), Some(library), Some(directory)) =
-            (package["name"].as_str(), library, metadata["target_directory"].as_str())
-        else {
-            return Err(format!(
-                "{} makes no plugin: `[lib]` needs `crate-type = [\"cdylib\"]`",
-                manifest.display()
-            ));
-        };
-        let file = format!("{}.wasm", library.replace('-', "_"));
-        let artifact = Path::new(directory).join(TARGET).join("guest").join(file);
-        let dependencies = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
-        let sdk = dependencies.iter().find(|dependency| dependency["name"] == "witgate-plugin-sdk");
-        let sdk = sdk.and_then(|sdk| sdk["path"].as_str()).map(PathBuf::from);
-        Ok(Guest { name: name.to_string(), artifact, sdk })
+    if !folder.join("Cargo.toml").is_file() {
+        return Err(format!(
+            "{} holds neither a crate nor a {MANIFEST}: `witgate plugin new NAME` makes a plugin",
+            folder.display()
+        ));
     }
+    let folder = fs::canonicalize(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let (guest, bytes) = rust::build(&folder, debug)?;
+    Ok(Source { name: guest.name, artifact: guest.artifact, bytes })
 }
 
 /// The file to write. A folder must be there already, so that a misspelt one is no surprise.
@@ -157,7 +127,6 @@ fn install(target: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn where_it_goes() {
@@ -181,29 +150,5 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert!(install(&folder.path().join("no/p.wasm"), b"new").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_cargo_knows() {
-        let library = |types: Value| {
-            json!({
-                "target_directory": "/t",
-                "packages": [
-                    { "name": "other", "manifest_path": "/w/other/Cargo.toml", "targets": [] },
-                    { "name": "my-p", "manifest_path": "/w/p/Cargo.toml",
-                      "targets": [{ "name": "my_p", "crate_types": types }],
-                      "dependencies": [{ "name": "witgate-plugin-sdk", "path": "/w/plugin-sdk" }] },
-                ],
-            })
-        };
-        let guest = Guest::of(&library(json!(["cdylib"])), Path::new("/w/p/Cargo.toml")).unwrap();
-        assert_eq!(guest.name, "my-p");
-        assert_eq!(guest.sdk.as_deref(), Some(Path::new("/w/plugin-sdk")));
-        assert_eq!(guest.artifact, Path::new("/t/wasm32-unknown-unknown/guest/my_p.wasm"));
-        let refused =
-            |metadata: &Value, manifest: &str| Guest::of(metadata, Path::new(manifest)).err().unwrap();
-        assert!(refused(&library(json!(["lib"])), "/w/p/Cargo.toml").contains("crate-type"));
-        assert!(refused(&library(json!(["cdylib"])), "/w/Cargo.toml").contains("is a workspace"));
-        assert!(refused(&json!({}), "/w/Cargo.toml").contains("is a workspace"));
     }
 }

@@ -7,9 +7,11 @@ mod build;
 mod describe;
 mod inspect;
 mod new;
+mod rust;
 mod survey;
 mod test;
 mod toolchain;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,9 +19,9 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Write a crate that builds, passes its tests and does something useful
+    /// Write a plugin, in any of eight languages, that builds, passes its tests and does something useful
     New(new::Arguments),
-    /// Build a crate into a component, and put it where a gateway finds it
+    /// Build a plugin into a component, and put it where a gateway finds it
     Build(build::Arguments),
     /// Run a plugin's cases offline, in the gateway's own runtime
     Test(test::Arguments),

@@ -1,36 +1,54 @@
-//! `witgate plugin new`: writes a crate from the files of `template/`.
+//! `witgate plugin new`: writes a plugin from the files of `template/`, or of `witgate_toolchain`.
 //!
-//! The crate depends on the SDK by path and starts from its lock file, so that the first build
+//! A crate on the SDK depends on it by path and starts from its lock file, so that the first build
 //! takes the versions that the gateway was tested with, and none from the network that are here.
-//! A crate appears whole or not at all.
+//! A plugin appears whole or not at all.
 
 use super::{checkout, is_sdk};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use witgate_toolchain::{Language, POLICY_WIT};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The plugin's name: what its file and the configurations that use it will say
     name: String,
+    /// rust, c, c++, zig, go, javascript, typescript or python
+    #[arg(short, long, default_value = RUST)]
+    language: String,
     /// The folder to make; by default one of the plugin's name, here
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// The plugin SDK's folder; by default that of the checkout of witgate that is here, above or
-    /// beside
+    /// For Rust: the plugin SDK's folder; by default that of the checkout of witgate that is here,
+    /// above or beside
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
+    /// For Rust: on the bare contract, by wit-bindgen
+    #[arg(long, conflicts_with = "sdk")]
+    no_sdk: bool,
 }
 
-/// The crate's files: where they go, and what is in them. The manifest is not called Cargo.toml
+const RUST: &str = "rust";
+
+/// A crate's files: where they go, and what is in them. The manifest is not called Cargo.toml
 /// here, because cargo would take its folder for another package.
-const FILES: &[(&str, &str)] = &[
-    ("Cargo.toml", include_str!("template/manifest.toml")),
-    ("src/lib.rs", include_str!("template/lib.rs")),
-    (".cargo/config.toml", include_str!("template/cargo-config.toml")),
-    ("tests/cases.yaml", include_str!("template/cases.yaml")),
-    (".gitignore", include_str!("template/gitignore")),
-    ("README.md", include_str!("template/README.md")),
+const ON_THE_SDK: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("template/rust/manifest.toml")),
+    ("src/lib.rs", include_str!("template/rust/lib.rs")),
+    (".cargo/config.toml", include_str!("template/rust/cargo-config.toml")),
+    ("tests/cases.yaml", include_str!("template/rust/cases.yaml")),
+    (".gitignore", include_str!("template/rust/gitignore")),
+    ("README.md", include_str!("template/rust/README.md")),
+];
+const WITHOUT_SDK: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("template/rust-no-sdk/manifest.toml")),
+    ("src/lib.rs", include_str!("template/rust-no-sdk/lib.rs")),
+    ("wit/policy.wit", POLICY_WIT),
+    (".cargo/config.toml", include_str!("template/rust/cargo-config.toml")),
+    ("tests/cases.yaml", include_str!("template/rust/cases.yaml")),
+    (".gitignore", include_str!("template/rust/gitignore")),
+    ("README.md", include_str!("template/rust-no-sdk/README.md")),
 ];
 /// What stands in the files for the plugin's name, and in the manifest for the SDK's path.
 const NAME: &str = "plugin-name";
@@ -39,37 +57,62 @@ const SDK: &str = "\"plugin-sdk\"";
 /// A file name with `.wasm` after it, a package name, and a word in metrics and logs.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Makes the crate; returns what there is to say.
+/// A plugin's files, relative to its folder.
+type Files = Vec<(&'static str, String)>;
+
+/// Makes the plugin; returns what there is to say.
 ///
 /// # Errors
 /// Why there is none.
 pub fn run(arguments: &Arguments) -> Result<String, String> {
     let name = &arguments.name;
     check(name)?;
+    let language = match arguments.language.eq_ignore_ascii_case(RUST) {
+        true => None,
+        false => Some(Language::named(&arguments.language).map_err(|why| why.replace(": c,", ": rust, c,"))?),
+    };
     let folder = arguments.path.clone().unwrap_or_else(|| PathBuf::from(name));
     if folder.symlink_metadata().is_ok() {
         return Err(format!("{} is there already; --path makes another folder", folder.display()));
     }
     let whole = whole(&folder)?;
-    let sdk = match &arguments.sdk {
-        Some(sdk) if is_sdk(sdk) => fs::canonicalize(sdk).map_err(|error| unusable(sdk, &error))?,
-        Some(sdk) => return Err(format!("{} is not the plugin SDK of witgate", sdk.display())),
-        None => beside(&whole).ok_or(
-            "the plugin SDK was not found: run this in or beside a checkout of witgate, or name its \
-             `plugin-sdk` folder by --sdk",
-        )?,
+    let (files, sdk) = match language {
+        Some(_) if arguments.sdk.is_some() || arguments.no_sdk => {
+            return Err("--sdk and --no-sdk are for Rust: the other languages have no SDK to choose".into());
+        }
+        Some(language) => (witgate_toolchain::scaffold(language, name), None),
+        None if arguments.no_sdk => (named(WITHOUT_SDK, name), None),
+        None => {
+            let sdk = sdk(arguments.sdk.as_deref(), &whole)?;
+            (on_the_sdk(&whole, name, &sdk)?, Some(sdk))
+        }
     };
-    write(&whole, name, &sdk)?;
-    Ok(told(name, &folder, &sdk))
+    write(&whole, name, &files)?;
+    Ok(told(name, &folder, language, sdk.as_deref()))
 }
 
-fn told(name: &str, folder: &Path, sdk: &Path) -> String {
-    let mut text = format!(
-        "wrote {0}: src/lib.rs is the policy, README.md tells how to go on\n  SDK        {1}\n  \
-         try it     cargo test --manifest-path {0}/Cargo.toml\n  build it   witgate plugin build {0}\n",
-        folder.display(),
-        sdk.display()
-    );
+fn sdk(given: Option<&Path>, folder: &Path) -> Result<PathBuf, String> {
+    match given {
+        Some(sdk) if is_sdk(sdk) => fs::canonicalize(sdk).map_err(|error| unusable(sdk, &error)),
+        Some(sdk) => Err(format!("{} is not the plugin SDK of witgate", sdk.display())),
+        None => beside(folder).ok_or_else(|| {
+            "the plugin SDK was not found: run this in or beside a checkout of witgate, name its \
+             `plugin-sdk` folder by --sdk, or do without it by --no-sdk"
+                .into()
+        }),
+    }
+}
+
+fn told(name: &str, folder: &Path, language: Option<Language>, sdk: Option<&Path>) -> String {
+    let folder = folder.display();
+    let source = language.map_or("lib.rs".into(), |language| format!("policy.{}", language.extension()));
+    let mut text = format!("wrote {folder}: src/{source} is the policy, README.md tells how to go on\n");
+    if let Some(sdk) = sdk {
+        text += &format!("  SDK        {}\n", sdk.display());
+        text += &format!("  try it     cargo test --manifest-path {folder}/Cargo.toml\n");
+    }
+    text +=
+        &format!("  build it   witgate plugin build {folder}\n  try it     witgate plugin test {folder}\n");
     if witgate_plugins::PLUGINS.iter().any(|plugin| plugin.name == name) {
         text += &format!("  note       it will take the place of the gateway's own `{name}`\n");
     }
@@ -93,23 +136,34 @@ fn beside(folder: &Path) -> Option<PathBuf> {
     checkout(folder).map(|checkout| checkout.join("plugin-sdk")).or_else(sibling)
 }
 
-/// Writes all files into a folder of another name, which takes its own when they are all there.
-fn write(folder: &Path, name: &str, sdk: &Path) -> Result<(), String> {
+fn named(files: &[(&'static str, &str)], name: &str) -> Files {
+    files.iter().map(|(file, template)| (*file, template.replace(NAME, name))).collect()
+}
+
+fn on_the_sdk(folder: &Path, name: &str, sdk: &Path) -> Result<Files, String> {
     let path = relative(folder, sdk);
     // A JSON string is a TOML string.
     let path = path.to_str().ok_or_else(|| format!("{} is not UTF-8, as cargo wants it", path.display()))?;
     let path = serde_json::Value::from(path).to_string();
+    let mut files = named(ON_THE_SDK, name);
+    for (_, text) in &mut files {
+        *text = text.replace(SDK, &path);
+    }
+    let lock = sdk.parent().map(|checkout| checkout.join("Cargo.lock")).filter(|lock| lock.is_file());
+    if let Some(lock) = lock {
+        files.push(("Cargo.lock", fs::read_to_string(&lock).map_err(|error| unusable(&lock, &error))?));
+    }
+    Ok(files)
+}
+
+/// Writes all files into a folder of another name, which takes its own when they are all there.
+fn write(folder: &Path, name: &str, files: &Files) -> Result<(), String> {
     let unfinished = folder.with_file_name(format!(".{name}.{:016x}", crate::clock::random_u64()));
     let made = || -> io::Result<()> {
-        for (file, template) in FILES {
+        for (file, text) in files {
             let target = unfinished.join(file);
             fs::create_dir_all(target.parent().unwrap_or(&unfinished))?;
-            fs::write(target, template.replace(NAME, name).replace(SDK, &path))?;
-        }
-        if let Some(lock) =
-            sdk.parent().map(|checkout| checkout.join("Cargo.lock")).filter(|lock| lock.is_file())
-        {
-            fs::copy(lock, unfinished.join("Cargo.lock"))?;
+            fs::write(target, text)?;
         }
         fs::rename(&unfinished, folder)
     };
@@ -268,7 +322,13 @@ mod tests {
     }
 
     fn arguments(name: &str, path: PathBuf, sdk: PathBuf) -> Arguments {
-        Arguments { name: name.to_string(), path: Some(path), sdk: Some(sdk) }
+        Arguments {
+            name: name.to_string(),
+            language: RUST.into(),
+            path: Some(path),
+            sdk: Some(sdk),
+            no_sdk: false,
+        }
     }
 
     #[test]
@@ -305,7 +365,7 @@ mod tests {
         let path = folder.path().join("quoted \"folder\"");
         let text = run(&arguments("my-policy", path.clone(), sdk())).unwrap();
         assert!(text.contains("witgate plugin build"), "{text}");
-        for (file, _) in FILES {
+        for (file, _) in ON_THE_SDK {
             let text = fs::read_to_string(path.join(file)).unwrap();
             assert!(!text.contains(NAME) && !text.contains(SDK), "{file}");
         }
@@ -316,6 +376,34 @@ mod tests {
         assert!(path.join("Cargo.lock").is_file());
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_plugin_in_each_language() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Language::ALL.map(Language::name);
+        for (number, language) in names.into_iter().chain(["Rust"]).enumerate() {
+            let path = folder.path().join(number.to_string());
+            let arguments = Arguments {
+                name: "my-policy".into(),
+                language: language.into(),
+                path: Some(path.clone()),
+                sdk: None,
+                no_sdk: language == "Rust",
+            };
+            let text = run(&arguments).unwrap();
+            assert!(text.contains("src/policy.") || language == "Rust", "{text}");
+            for file in ["README.md", "tests/cases.yaml"] {
+                let text = fs::read_to_string(path.join(file)).unwrap();
+                assert!(text.contains("my-policy") && !text.contains(NAME), "{language}: {text}");
+            }
+            let with_sdk =
+                Arguments { path: Some(path.join("x")), no_sdk: false, sdk: Some(sdk()), ..arguments };
+            assert_eq!(run(&with_sdk).is_ok(), language == "Rust");
+        }
+        let unknown = Arguments { language: "rsut".into(), ..arguments("p", folder.path().join("p"), sdk()) };
+        let why = run(&unknown).unwrap_err();
+        assert!(why.contains("rust, c, c++, zig"), "{why}");
     }
 
     #[test]

@@ -81,14 +81,15 @@ impl Toolchain {
 
     /// The arguments that make it build a component, whatever profiles its manifest has: where
     /// these say nothing (`opt-level`), the manifest has its say, and then cargo's `release`.
-    pub fn settings(&self) -> Vec<OsString> {
+    pub fn settings(&self, debug: bool) -> Vec<OsString> {
         let flags = serde_json::Value::from(self.flags.clone());
         let settings = [
             "profile.guest.inherits=\"release\"".to_string(),
             "profile.guest.lto=true".into(),
             "profile.guest.codegen-units=1".into(),
-            "profile.guest.debug=false".into(),
-            "profile.guest.strip=true".into(),
+            // Names of functions stay, so that the stack of a trap can be read.
+            format!("profile.guest.debug={}", if debug { "\"line-tables-only\"" } else { "false" }),
+            format!("profile.guest.strip={}", if debug { "\"none\"" } else { "\"debuginfo\"" }),
             "profile.guest.panic=\"abort\"".into(),
             // A JSON list of strings is a TOML one; the flags of the crate's own configuration stay.
             format!("target.{TARGET}.rustflags={flags}"),

@@ -33,6 +33,10 @@ impl Host for Guest {
             Level::Error => tracing::error!(target: "policy", policy, "{message}"),
         }
     }
+
+    fn print(&mut self, bytes: Vec<u8>) {
+        self.printed().push(&bytes);
+    }
 }
 
 pub(super) fn shorten(message: &str) -> &str {

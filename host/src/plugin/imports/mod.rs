@@ -19,6 +19,7 @@ mod log;
 mod message;
 mod metrics;
 mod plan;
+pub(super) mod printed;
 mod rate_limit;
 mod shared_state;
 pub(super) mod wasi;

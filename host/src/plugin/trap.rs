@@ -1,0 +1,103 @@
+//! What a trap says: its cause, and the guest's stack by names of functions.
+//!
+//! `instance` calls it, for the log and for trials. Source lines are there where the component
+//! carries them (DWARF: `witgate plugin build --debug`). Bounded, since names are the guest's own.
+
+use std::fmt::Write;
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+
+/// Innermost frames that are told: a stack that overflowed has thousands.
+const FRAMES_MAX: usize = 24;
+/// Bytes of one name that are kept; generic code has names of any length.
+const NAME_BYTES_MAX: usize = 160;
+
+/// A line for the cause and one for each frame.
+pub(super) fn tell(error: &wasmtime::Error) -> String {
+    let mut text = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    super::instance::bound(&mut text);
+    let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
+    for frame in frames.iter().take(FRAMES_MAX) {
+        tell_frame(&mut text, frame);
+    }
+    if frames.len() > FRAMES_MAX {
+        let _ = write!(text, "\n    and {} more", frames.len() - FRAMES_MAX);
+    }
+    text
+}
+
+/// The function, or those that the compiler made one of it, innermost first.
+fn tell_frame(text: &mut String, frame: &FrameInfo) {
+    let index = || format!("function {}", frame.func_index());
+    if frame.symbols().is_empty() {
+        let _ = write!(text, "\n    at {}", frame.func_name().map_or_else(index, demangled));
+    }
+    for symbol in frame.symbols() {
+        let _ =
+            write!(text, "\n    at {}", symbol.name().or(frame.func_name()).map_or_else(index, demangled));
+        if let Some(file) = symbol.file() {
+            let _ = write!(text, " ({}", shortened(file));
+            for number in [symbol.line(), symbol.line().and(symbol.column())].into_iter().flatten() {
+                let _ = write!(text, ":{number}");
+            }
+            text.push(')');
+        }
+    }
+}
+
+fn demangled(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return shortened(&format!("{rust:#}"));
+    }
+    let cpp = cpp_demangle::Symbol::new(name).ok().and_then(|symbol| symbol.demangle().ok());
+    shortened(cpp.as_deref().unwrap_or(name))
+}
+
+fn shortened(name: &str) -> String {
+    let mut name: String =
+        name.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    if name.len() > NAME_BYTES_MAX {
+        let end = (0..=NAME_BYTES_MAX).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        name.truncate(end);
+        name.push('…');
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{Engine, Instance, Module, Store};
+
+    fn trap(wat: &str) -> String {
+        let engine = Engine::default();
+        let module = Module::new(&engine, wat).unwrap();
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+        tell(&run.call(&mut store, ()).unwrap_err())
+    }
+
+    #[test]
+    fn the_cause_stands_before_the_stack() {
+        let told = trap(
+            r#"(module
+                (func $_RNvC6policy7refused unreachable)
+                (func $_ZN6Policy5checkEv call 0)
+                (func (export "run") call 1))"#,
+        );
+        let expected = "wasm trap: wasm `unreachable` instruction executed\n    at policy::refused\n    \
+                        at Policy::check()\n    at function 2";
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_deep_stack_and_long_names_are_cut() {
+        let told = trap(&format!(r#"(module (func ${} (export "run") call 0))"#, "x".repeat(9_999)));
+        assert!(told.starts_with("wasm trap: call stack exhausted\n    at xxx"), "{told}");
+        assert_eq!(told.lines().count(), FRAMES_MAX + 2);
+        assert!(told.lines().all(|line| line.len() < NAME_BYTES_MAX + 20));
+    }
+}
