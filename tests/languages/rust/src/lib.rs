@@ -9,9 +9,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::witgate::policy::body_stream::{
-    BodyFilter, ChunkVerdict, Direction, Guest as Stream, GuestBodyFilter,
-};
+use exports::witgate::policy::body_stream::{ChunkVerdict, Direction, Guest as Stream, GuestBodyFilter};
 use serde::Deserialize;
 use std::cell::{Cell, RefCell};
 use witgate::policy::crypto::Digest;
@@ -57,7 +55,6 @@ impl Guest for Suite {
         let mut reads = vec!["x-a".to_string(), ":path".into(), "client:ip".into(), "query:q".into()];
         match scenario.as_str() {
             "refuse" => return Err("refused as told".into()),
-            "trap-configure" => panic!("trapped as told"),
             "unknown-read" => reads.push("no such:name".into()),
             "message" => reads.push("headers:*".into()),
             "skip" => plan::on_error(Fallback::Skip),
@@ -89,8 +86,8 @@ impl Guest for Suite {
                 }
             }
             name if name.starts_with("body-") => {
-                plan::request_body(BodyMode::Buffer, 100);
-                plan::response_body(BodyMode::Buffer, 100);
+                plan::request_body(BodyMode::Buffer, 1000);
+                plan::response_body(BodyMode::Buffer, 1000);
             }
             name if name.starts_with("stream-") => {
                 plan::request_body(BodyMode::Stream, 0);
@@ -190,7 +187,7 @@ fn on_request(made: &Made, values: Vec<Option<String>>) -> Result<Verdict, Strin
             }
             log::print(b"printed in ");
             log::print(b"pieces\n");
-            (log::max_level() >= Level::Info).to_string()
+            (log::max_level() == Level::Trace).to_string()
         }
         "metrics" => {
             metrics::add(made.metrics[0], 2.5);
@@ -310,7 +307,8 @@ fn cryptography() -> String {
     let unknown = crypto::hmac(Digest::Sha256, "unknown", b"abc").err().unwrap_or_default();
     let (same, other) = (crypto::equal(b"a", b"a"), crypto::equal(b"a", b"b"));
     // Of "password", and made weak so that it is quick.
-    let phc = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$PHC-HASH";
+    let phc =
+        "$argon2id$v=19$m=64,t=1,p=1$ZhDKCbdbeOfz8SxEaeh23A$LZGaupyDSr25QL75JXj/x1KkJ9YyIniFkm2WGkbavGA";
     let (right, wrong) = (crypto::verify_password("password", phc), crypto::verify_password("passwort", phc));
     format!("{hash}|{lengths}|{hmac}|{unknown}|{same}|{other}|{right}|{wrong}")
 }
