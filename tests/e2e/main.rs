@@ -16,6 +16,7 @@ mod chain;
 mod drain;
 mod faults;
 mod http2;
+mod languages;
 mod limits;
 mod misbehaving;
 mod paths;

@@ -127,7 +127,7 @@ fn a_name_must_be_free_and_good() {
 #[test]
 fn what_cannot_be_built_says_why() {
     let setup = with_target(setup());
-    assert_contains(refused(setup.command(&["plugin", "build"])), "witgate plugin new NAME");
+    assert_contains(refused(setup.command(&["plugin", "build"])), "neither a crate nor a plugin.yaml");
     done(setup.command(&["plugin", "new", "mine", "--sdk", &sdk()]));
     let build = |out: &str| refused(setup.command(&["plugin", "build", "mine", "--out", out]));
     assert_contains(build("nowhere"), "no file whose name ends in `.wasm`");
@@ -232,7 +232,7 @@ fn a_component_that_does_not_fit_says_why() {
                     (export "configure" (func $schema))
                     (export "on-request" (func $schema)))"#,
             ),
-            "teleport",
+            "imports `witgate:policy/teleport@0.1.0`, which this gateway does not have",
         ),
     ];
     for (name, bytes, why) in misfits {

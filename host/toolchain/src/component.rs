@@ -2,7 +2,6 @@
 
 use crate::world::{World, contract};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 /// WASI preview 1 over `witgate:policy`: see `adapter/preview1.wat`.
 const PREVIEW1: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preview1.wasm"));
@@ -35,8 +34,7 @@ pub fn encode(world: &World, mut module: Vec<u8>, metadata: Metadata) -> Result<
 
 /// The adapter with the metadata of its own world.
 fn adapter() -> anyhow::Result<Vec<u8>> {
-    let mut resolve = Resolve::default();
-    contract(&mut resolve).map_err(anyhow::Error::msg)?;
+    let (mut resolve, _) = contract().map_err(anyhow::Error::msg)?;
     let package = resolve.push_str("adapter.wit", PREVIEW1_WIT)?;
     let world = resolve.select_world(&[package], Some("adapter"))?;
     let mut module = PREVIEW1.to_vec();

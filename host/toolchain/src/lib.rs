@@ -19,7 +19,7 @@ mod world;
 pub use project::{Language, MANIFEST, Project};
 pub use scaffold::scaffold;
 pub use tool::{Tool, folder as tools};
-pub use world::POLICY_WIT;
+pub use world::{POLICY_WIT, contract};
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};

@@ -18,7 +18,7 @@ impl World {
     /// Where the project's own WIT is wrong; which worlds there are, if it names none of them.
     pub fn of(project: &Project) -> Result<World, String> {
         let mut resolve = Resolve::default();
-        let policy = contract(&mut resolve)?;
+        let policy = push_contract(&mut resolve)?;
         let own = project.folder.join("wit");
         let own = match own.is_dir() {
             true => match resolve.push_dir(&own) {
@@ -74,9 +74,19 @@ impl World {
     }
 }
 
+/// `witgate:policy`, parsed.
+///
+/// # Errors
+/// None that a test would not have found.
+pub fn contract() -> Result<(Resolve, PackageId), String> {
+    let mut resolve = Resolve::default();
+    let package = push_contract(&mut resolve)?;
+    Ok((resolve, package))
+}
+
 /// `witgate:policy` in `resolve`.
-pub fn contract(resolve: &mut Resolve) -> Result<PackageId, String> {
-    resolve.push_str("policy.wit", POLICY_WIT).map_err(|error| format!("{error:#}"))
+pub(crate) fn push_contract(resolve: &mut Resolve) -> Result<PackageId, String> {
+    resolve.push_str("policy.wit", POLICY_WIT).map_err(|error| resolve.render_error(&error))
 }
 
 fn unknown(resolve: &Resolve, own: Option<PackageId>, policy: PackageId, project: &Project) -> String {

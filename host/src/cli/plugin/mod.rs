@@ -6,6 +6,7 @@
 mod build;
 mod describe;
 mod inspect;
+mod misfit;
 mod new;
 mod rust;
 mod survey;

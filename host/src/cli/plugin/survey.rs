@@ -4,6 +4,7 @@
 //! is granted as far as that harms nobody: state is this process's own, secrets are made up, and
 //! nothing is ever fetched. Files are read only where the configuration names them.
 
+use super::misfit;
 use crate::chain::step::StepPlan;
 use crate::clock::Clock;
 use crate::plugin::artifact::Artifacts;
@@ -105,10 +106,7 @@ impl Bench {
         let Found { name, origin, bytes } = found;
         let plugin =
             Plugin::load(name, origin.clone(), bytes, &self.artifacts, &self.runtime, &self.services)
-                .map_err(|why| match origin {
-                    Origin::Bundled => format!("plugin `{name}` {why}"),
-                    Origin::File(path) => format!("plugin `{name}` ({}) {why}", path.display()),
-                })?;
+                .map_err(|why| refusal(found, &why))?;
         let plugin = Arc::new(plugin);
         let given = config.is_some();
         let config = config.unwrap_or_else(|| json!({}));
@@ -155,6 +153,19 @@ impl Bench {
             instance.map_err(|failure| format!("plugin `{}` {failure}", plugin.name()))?.memory_bytes();
         Ok(Planned { config, policy, asks, memory_bytes })
     }
+}
+
+/// Why the gateway would refuse a component, and all that is foreign in it.
+fn refusal(found: &Found, why: &str) -> String {
+    let mut told = match &found.origin {
+        Origin::Bundled => format!("plugin `{}` {why}", found.name),
+        Origin::File(path) => format!("plugin `{}` ({}) {why}", found.name, path.display()),
+    };
+    for line in misfit::tell(&found.bytes) {
+        told += "\n  ";
+        told += &line;
+    }
+    told
 }
 
 fn grant(ask: &Ask, grants: &mut Grants) {
