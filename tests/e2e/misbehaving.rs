@@ -44,6 +44,27 @@ fn a_trap_is_contained() {
 }
 
 #[test]
+fn a_trap_is_told_with_the_policy_the_hook_the_request_and_the_stack() {
+    let origin = Origin::mirror();
+    let gateway = start(&origin, json!([told(&[])]));
+    let answer = gateway.send(ask(&json!({"do": "trap"}))).expect_problem(503, "policy_trap");
+    let problem: Value = serde_json::from_str(&answer.text()).unwrap();
+    let told = eventually_logged(&gateway, "wasm `unreachable` instruction executed");
+    for part in ["policy=echo/probe", "hook=\"request\"", "    at "] {
+        assert_contains(&told, part);
+    }
+    // Functions of the guest by their names, the innermost first.
+    assert_contains(&told, "witgate_test_probe::perform");
+    assert_contains(&told, &format!("request={}", problem["request_id"].as_str().unwrap()));
+}
+
+/// What was logged once `text` stands in it.
+fn eventually_logged(gateway: &Gateway, text: &str) -> String {
+    eventually(text, || gateway.log().text().contains(text));
+    gateway.log().text()
+}
+
+#[test]
 fn an_endless_recursion_is_contained() {
     contained(json!([told(&[])]), json!({"do": "overflow"}), "policy_trap");
 }

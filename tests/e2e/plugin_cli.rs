@@ -105,6 +105,45 @@ fn from_nothing_to_serving() {
 }
 
 #[test]
+fn a_trap_shows_lines_of_the_source_where_they_were_kept() {
+    let setup = with_target(setup());
+    done(setup.command(&["plugin", "new", "lines", "--sdk", &sdk()]));
+    let source = setup.path("lines/src/lib.rs");
+    edit(
+        &source,
+        "let address = request.get(self.address)",
+        "assert!(request.get(self.sent) != Some(\"no\"));\n        let address = request.get(self.address)",
+    );
+    let line =
+        fs::read_to_string(&source).unwrap().lines().position(|line| line.contains("assert!")).unwrap() + 1;
+    let suite =
+        "config: { header: x-tenant }\ncases: [{ name: a, request: { headers: { x-tenant: \"no\" } } }]";
+    let setup = setup.file("lines/tests/cases.yaml", suite);
+    done(setup.command(&["plugin", "build", "lines", "--debug", "--out", "lines/lines.wasm"]));
+    let (out, err) = texts(&setup.command(&["plugin", "test", "lines/lines.wasm"]));
+    assert_contains(&out, "on_request");
+    assert_contains(&out, &format!("src/lib.rs:{line}"));
+    // What it panicked with is a line of its log.
+    assert_contains(out + &err, "assertion failed");
+}
+
+#[test]
+fn a_source_that_is_saved_is_deployed() {
+    let setup = with_target(setup());
+    done(setup.command(&["plugin", "new", "watched", "--sdk", &sdk()]));
+    let watching = setup.spawn(&["plugin", "build", "watched", "--out", "plugins", "--watch"]);
+    let component = setup.path("plugins/watched.wasm");
+    eventually("the first build", || component.is_file());
+    let first = fs::read(&component).unwrap();
+    let source = setup.path("watched/src/lib.rs");
+    // What does not build ends nothing.
+    edit(&source, "Reply::problem(400", "Reply::problem(four hundred");
+    eventually("the mistake to be told", || watching.log().text().contains("the plugin does not build"));
+    edit(&source, "Reply::problem(four hundred", "Reply::problem(422");
+    eventually("the next build", || fs::read(&component).is_ok_and(|next| next != first));
+}
+
+#[test]
 fn a_name_must_be_free_and_good() {
     let setup = setup();
     let new =

@@ -61,6 +61,17 @@ impl Setup {
         self.prepared(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// Any subcommand that goes on until it is dropped.
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        let mut command = self.prepared(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Log::default();
+        log.collect(child.stdout.take().unwrap());
+        log.collect(child.stderr.take().unwrap());
+        Running { child, log }
+    }
+
     fn prepared(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         // Compiled code is shared by all tests of one build, so that each plugin compiles once.
@@ -118,6 +129,26 @@ impl Setup {
             return Err(Refused { status, text: all.text() });
         };
         Ok(Gateway { child, addresses: addresses(&ready), stdout, all, setup: self })
+    }
+}
+
+/// A subcommand that runs, and ends when this is dropped.
+pub struct Running {
+    child: Child,
+    log: Log,
+}
+
+impl Running {
+    /// What it has written.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

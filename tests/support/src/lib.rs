@@ -18,7 +18,7 @@ pub mod raw;
 pub mod tokens;
 
 pub use client::Request;
-pub use gateway::{Gateway, Setup};
+pub use gateway::{Gateway, Running, Setup};
 pub use origin::{Origin, Reply, Seen};
 pub use raw::{Answer, Connection};
 

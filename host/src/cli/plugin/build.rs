@@ -35,8 +35,12 @@ pub struct Arguments {
 /// Builds, and tells to `out` what came of it. Returns the exit code.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
     let mut watch = Watch::of(&arguments.folder);
+    let bench = match Bench::open() {
+        Ok(bench) => bench,
+        Err(why) => return super::said(Err(why), out),
+    };
     loop {
-        let code = match build(arguments) {
+        let code = match build(arguments, &bench) {
             Ok((target, survey)) => {
                 writeln!(out, "wrote {}", target.display())?;
                 write!(out, "{}", describe::text(&survey))?;
@@ -59,16 +63,15 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
 /// Why there is none.
 pub fn component(folder: &Path) -> Result<PathBuf, String> {
     let arguments = Arguments { folder: folder.to_path_buf(), out: None, debug: false, watch: false };
-    build(&arguments).map(|(target, _)| target)
+    build(&arguments, &Bench::open()?).map(|(target, _)| target)
 }
 
-fn build(arguments: &Arguments) -> Result<(PathBuf, Survey), String> {
+fn build(arguments: &Arguments, bench: &Bench) -> Result<(PathBuf, Survey), String> {
     let Source { name, artifact, bytes } = built(&arguments.folder, arguments.debug)?;
     let target = target(arguments.out.as_deref(), &arguments.folder, &name)?;
     let name = target.file_stem().and_then(OsStr::to_str).unwrap_or(&name).to_string();
     let found = Found { name, origin: Origin::File(artifact), bytes };
-    let survey =
-        Bench::open()?.survey(&found, None).map_err(|why| format!("{why}\nit was built, but put nowhere"))?;
+    let survey = bench.survey(&found, None).map_err(|why| format!("{why}\nit was built, but put nowhere"))?;
     install(&target, &found.bytes).map_err(|error| format!("{}: {error}", target.display()))?;
     Ok((target, survey))
 }
