@@ -9,10 +9,11 @@
 
 mod component;
 mod go;
+mod javascript;
 mod native;
 mod project;
+mod python;
 mod scaffold;
-mod script;
 mod tool;
 mod world;
 
@@ -62,7 +63,8 @@ pub fn build(project: &Project, options: Options) -> Result<Built, String> {
     let component = match project.language {
         Language::C | Language::Cpp | Language::Zig => native::build(project, options, &folder)?,
         Language::Go => go::build(project, options, &folder)?,
-        Language::JavaScript | Language::TypeScript | Language::Python => script::build(project, &folder)?,
+        Language::JavaScript | Language::TypeScript => javascript::build(project, &folder)?,
+        Language::Python => python::build(project, &folder)?,
     };
     save(&kept, &component)?;
     save(&stamp, fingerprint.as_bytes())?;
@@ -85,6 +87,19 @@ fn fingerprint(project: &Project, options: Options, inputs: &[PathBuf]) -> Resul
         add(&fs::read(input).map_err(|error| unusable(input, &error))?);
     }
     Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+/// What a generator makes for a world: file names and contents.
+fn bindings(
+    world: &world::World,
+    generator: &mut dyn wit_bindgen_core::WorldGenerator,
+) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut files = wit_bindgen_core::Files::default();
+    let mut resolve = world.resolve.clone();
+    generator
+        .generate(&mut resolve, world.id, &mut files)
+        .map_err(|error| format!("no bindings for the world: {error:#}"))?;
+    Ok(files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect())
 }
 
 /// Writes unless it is there already, so that compilers which look at times see no change.

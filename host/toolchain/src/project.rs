@@ -1,6 +1,6 @@
 //! A project: its manifest, its language, and the files that go into it.
 
-use crate::unusable;
+use crate::{save, unusable};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,6 +187,19 @@ impl Project {
             true => Err(format!("{} holds no .{extension} file", folder.display())),
             false => Ok(sources),
         }
+    }
+
+    /// Copies `src/` into `folder`, for tools that write beside the sources.
+    ///
+    /// # Errors
+    /// What cannot be copied.
+    pub(crate) fn copy_sources(&self, folder: &Path) -> Result<(), String> {
+        let sources = self.folder.join(SOURCES);
+        for file in self.inputs()? {
+            let Ok(name) = file.strip_prefix(&sources) else { continue };
+            save(&folder.join(name), &fs::read(&file).map_err(|error| unusable(&file, &error))?)?;
+        }
+        Ok(())
     }
 
     /// `src/policy.EXTENSION`, from which the others are imported.

@@ -14,6 +14,25 @@ pub fn scaffold(language: Language, name: &str) -> Vec<(&'static str, String)> {
             ("src/policy.c", include_str!("../template/c/src/policy.c")),
             ("compile_flags.txt", include_str!("../template/c/compile_flags.txt")),
         ],
+        Language::Go => &[
+            ("plugin.yaml", include_str!("../template/go/plugin.yaml")),
+            ("src/policy.go", include_str!("../template/go/src/policy.go")),
+        ],
+        Language::JavaScript => &[
+            ("plugin.yaml", include_str!("../template/javascript/plugin.yaml")),
+            ("src/policy.js", include_str!("../template/javascript/src/policy.js")),
+            ("jsconfig.json", include_str!("../template/javascript/jsconfig.json")),
+        ],
+        Language::TypeScript => &[
+            ("plugin.yaml", include_str!("../template/typescript/plugin.yaml")),
+            ("src/policy.ts", include_str!("../template/typescript/src/policy.ts")),
+            ("tsconfig.json", include_str!("../template/typescript/tsconfig.json")),
+        ],
+        Language::Python => &[
+            ("plugin.yaml", include_str!("../template/python/plugin.yaml")),
+            ("src/policy.py", include_str!("../template/python/src/policy.py")),
+            ("pyrightconfig.json", include_str!("../template/python/pyrightconfig.json")),
+        ],
         _ => &[],
     };
     let shared: &[(&str, &str)] = &[

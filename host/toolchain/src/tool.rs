@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -128,6 +128,23 @@ pub fn run(command: &mut Command) -> Result<(), String> {
         Ok(_) => Err("the plugin does not build; the reason stands above".into()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(format!("`{}` was not found", name())),
         Err(error) => Err(format!("`{}` does not start: {error}", name())),
+    }
+}
+
+/// As `run`, of a tool that talks when all is well: its messages are shown if it fails.
+///
+/// # Errors
+/// That it does not start, or fails.
+pub fn run_quietly(command: &mut Command) -> Result<(), String> {
+    let Ok(output) = command.stdin(Stdio::null()).output() else { return run(command) };
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut err = std::io::stderr();
+    let shown = err.write_all(&output.stdout).and_then(|()| err.write_all(&output.stderr));
+    match shown {
+        Ok(()) => Err("the plugin does not build; the reason stands above".into()),
+        Err(error) => Err(format!("the plugin does not build, and its reason could not be shown: {error}")),
     }
 }
 

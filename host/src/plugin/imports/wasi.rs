@@ -44,6 +44,6 @@ impl HostMonotonicClock for Shown {
         1
     }
     fn now(&self) -> u64 {
-        self.0.monotonic_nanos()
+        self.0.monotonic_nanos().max(1)
     }
 }

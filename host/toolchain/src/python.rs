@@ -1,0 +1,41 @@
+//! Python: an interpreter in each component, put there by componentize-py.
+//!
+//! It works on a copy of the sources, since it leaves its own files beside them, with our helper
+//! there: `import witgate`.
+
+use crate::tool::{Tool, run};
+use crate::world::World;
+use crate::{Project, save, unusable};
+use std::fs;
+use std::path::Path;
+
+const SDK: (&str, &str) = ("witgate.py", include_str!("../sdk/python/witgate.py"));
+
+/// # Errors
+/// As `crate::build`.
+pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
+    World::of(project)?;
+    let (wit, modules, bindings) = (folder.join("wit"), folder.join("python"), folder.join("bindings"));
+    World::write(project, &wit)?;
+    project.root()?;
+    if modules.exists() {
+        fs::remove_dir_all(&modules).map_err(|error| unusable(&modules, &error))?;
+    }
+    project.copy_sources(&modules)?;
+    save(&modules.join(SDK.0), SDK.1.as_bytes())?;
+    if bindings.exists() {
+        fs::remove_dir_all(&bindings).map_err(|error| unusable(&bindings, &error))?;
+    }
+    // Nothing of the author's own environment belongs into the component.
+    let tool = || -> Result<_, String> {
+        let mut tool = Tool::ComponentizePy.command()?;
+        tool.current_dir(&project.folder).env_remove("VIRTUAL_ENV").env_remove("PYTHONPATH");
+        tool.arg("--quiet").arg("--wit-path").arg(&wit).args(["--world", &project.world]);
+        Ok(tool)
+    };
+    run(tool()?.arg("bindings").arg(&bindings))?;
+    save(&bindings.join(SDK.0), SDK.1.as_bytes())?;
+    let component = folder.join("interpreter.wasm");
+    run(tool()?.args(["componentize", "policy", "--python-path"]).arg(&modules).arg("--output").arg(&component))?;
+    fs::read(&component).map_err(|error| unusable(&component, &error))
+}
