@@ -1,90 +1,126 @@
 //! C, C++ and Zig: bindings for C in process, and `zig` as the compiler.
 //!
 //! Names in the bindings do not change with the world (`wg_types_verdict_t`, `exports_wg_on_request`),
-//! so that a policy that grows into another world stays as it is. What C and C++ add is in `sdk/c`,
-//! beside the bindings.
+//! so that a policy that grows into another world stays as it is. Our own helpers stand beside them.
 
 use crate::component::{Metadata, encode};
-use crate::project::SOURCES;
 use crate::tool::{Tool, run};
 use crate::world::World;
-use crate::{Language, Options, Project, save, unusable};
+use crate::{Language, Options, Project, bindings, save, unusable};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use wit_bindgen_core::Files;
 
-/// zig reserves 16 MiB otherwise, which is all that a policy has.
-const STACK: &str = "-Wl,-z,stack-size=65536";
-
-/// Files of our own that stand beside the bindings.
-const C_SDK: (&str, &str) = ("witgate.h", include_str!("../sdk/c/witgate.h"));
+/// Helpers of our own. Those of C are for C++ too.
+const SDK: [(&str, &str); 3] = [
+    ("witgate.h", include_str!("../sdk/c/witgate.h")),
+    ("witgate.hpp", include_str!("../sdk/cpp/witgate.hpp")),
+    ("witgate.zig", include_str!("../sdk/zig/witgate.zig")),
+];
+/// Of linear memory; zig reserves 16 MiB otherwise, which is all that a policy has.
+const STACK_BYTES: u32 = 64 << 10;
 
 /// # Errors
 /// As `crate::build`.
 pub fn build(project: &Project, options: Options, folder: &Path) -> Result<Vec<u8>, String> {
     let world = World::of(project)?;
-    let bindings = folder.join("bindings");
-    generate(&world, &bindings)?;
-    for (name, text) in [C_SDK] {
-        save(&bindings.join(name), text.as_bytes())?;
+    let zig = Zig { project, options, folder };
+    zig.generate(&world)?;
+    // The bindings are C in all three languages, and their warnings are nobody's.
+    zig.run(&["cc", "-c", "-w"], &["build/bindings/wg.c", "-o", "build/wg.o"])?;
+    match project.language {
+        Language::Zig => {
+            project.root()?;
+            zig.compile()?;
+            zig.link("cc", &["build/policy.o".into()])?;
+        }
+        language => {
+            let compiler = if language == Language::Cpp { "c++" } else { "cc" };
+            let sources = project.sources()?;
+            // As seen from the project, so that messages name what the author wrote.
+            let relative = sources.iter().map(|file| file.strip_prefix(&project.folder).unwrap_or(file));
+            let relative: Vec<_> = relative.map(|file| file.display().to_string()).collect();
+            zig.link(compiler, &relative)?;
+        }
     }
     let core = folder.join("core.wasm");
-    // Bindings that are not for C++ are compiled as C, once.
-    let object = folder.join("wg.o");
-    run(zig(project, folder)?
-        .args(["cc", "-c"])
-        .args(flags(options))
-        .args(["-I".into(), bindings.clone()])
-        .args([bindings.join("wg.c"), "-o".into(), object.clone()]))?;
-    let compiler = match project.language {
-        Language::Cpp => "c++",
-        _ => "cc",
-    };
-    let mut command = zig(project, folder)?;
-    command.arg(compiler).args(flags(options)).args(["-mexec-model=reactor", STACK, "-Wall", "-Wextra"]);
-    command.args(["-Wno-unused-parameter".to_string(), format!("-I{}", bindings.display())]);
-    for source in project.sources()? {
-        // As seen from the project, so that messages name what the author wrote.
-        command.arg(source.strip_prefix(&project.folder).unwrap_or(&source));
-    }
-    command.args([object, bindings.join("wg_component_type.o")]).arg("-o").arg(&core);
-    run(&mut command)?;
     let module = fs::read(&core).map_err(|error| unusable(&core, &error))?;
     encode(&world, module, Metadata::Within)
 }
 
-fn zig(project: &Project, folder: &Path) -> Result<Command, String> {
-    let mut command = Tool::Zig.command()?;
-    command.current_dir(&project.folder).env("ZIG_LOCAL_CACHE_DIR", folder.join("zig-cache"));
-    Ok(command)
+/// zig in the project's folder, where `build` is `folder`.
+struct Zig<'a> {
+    project: &'a Project,
+    options: Options,
+    folder: &'a Path,
 }
 
-fn flags(options: Options) -> Vec<String> {
-    let mut flags: Vec<String> = ["-target", "wasm32-wasi", "-O2", "-D_GNU_SOURCE"].map(String::from).into();
-    // Names of functions stay: the stack of a trap is told by them.
-    flags.extend(match options.debug {
-        true => vec!["-g".to_string()],
-        false => vec!["-g0".into(), "-Wl,--strip-debug".into()],
-    });
-    flags
-}
+impl Zig<'_> {
+    fn command(&self) -> Result<Command, String> {
+        let mut command = Tool::Zig.command()?;
+        command.current_dir(&self.project.folder);
+        command.env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"));
+        Ok(command)
+    }
 
-fn generate(world: &World, folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut options = wit_bindgen_c::Opts::default();
-    options.rename_world = Some("wg".into());
-    for (full, short) in world.interfaces() {
-        options.rename.push((full, format!("wg_{}", short.replace('-', "_"))));
+    /// Its C compiler, as `how` says, on `what`.
+    fn run(&self, how: &[&str], what: &[&str]) -> Result<(), String> {
+        let mut command = self.command()?;
+        command.args(how).args(["-target", "wasm32-wasi", "-O2", "-D_GNU_SOURCE", "-Ibuild/bindings"]);
+        // Names of functions stay in any case: the stack of a trap is told by them.
+        command.arg(if self.options.debug { "-g" } else { "-g0" });
+        run(command.args(what))
     }
-    let mut files = Files::default();
-    let mut resolve = world.resolve.clone();
-    let generated = options.build().generate(&mut resolve, world.id, &mut files);
-    generated.map_err(|error| format!("no bindings for C: {error:#}"))?;
-    let mut written = Vec::new();
-    for (name, bytes) in files.iter() {
-        save(&folder.join(name), bytes)?;
-        written.push(folder.join(name));
+
+    fn link(&self, compiler: &str, sources: &[String]) -> Result<(), String> {
+        let stack = format!("-Wl,-z,stack-size={STACK_BYTES}");
+        let mut what = vec![
+            "-mexec-model=reactor",
+            &stack,
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-Wno-missing-field-initializers",
+        ];
+        if compiler == "c++" {
+            what.extend(["-std=c++20", "-fno-exceptions"]);
+        }
+        if !self.options.debug {
+            what.push("-Wl,--strip-debug");
+        }
+        what.extend(sources.iter().map(String::as_str));
+        what.extend(["build/wg.o", "build/bindings/wg_component_type.o", "-o", "build/core.wasm"]);
+        self.run(&[compiler], &what)
     }
-    let _ = SOURCES;
-    Ok(written)
+
+    /// Zig's own part: the bindings as Zig sees them, and an object of the policy.
+    fn compile(&self) -> Result<(), String> {
+        let mut translate = self.command()?;
+        translate.args(["translate-c", "-target", "wasm32-wasi", "-lc", "-Ibuild/bindings"]);
+        let output = translate.arg("build/bindings/wg.h").output().map_err(|error| format!("zig: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("no bindings for Zig: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        save(&self.folder.join("bindings/wg.zig"), &output.stdout)?;
+        let mut object = self.command()?;
+        object.args(["build-obj", "-target", "wasm32-wasi", "-lc", "-O", "ReleaseSafe"]);
+        object.args(["--dep", "wg", "--dep", "witgate", "-Mroot=src/policy.zig"]);
+        object.args(["-target", "wasm32-wasi", "-lc", "-O", "ReleaseSafe"]);
+        object.args(["--dep", "wg", "-Mwitgate=build/bindings/witgate.zig"]);
+        object.args(["-target", "wasm32-wasi", "-lc", "-O", "ReleaseSafe", "-Mwg=build/bindings/wg.zig"]);
+        run(object.arg("-femit-bin=build/policy.o"))
+    }
+
+    fn generate(&self, world: &World) -> Result<(), String> {
+        let mut options = wit_bindgen_c::Opts::default();
+        options.rename_world = Some("wg".into());
+        for (full, short) in world.interfaces() {
+            options.rename.push((full, format!("wg_{}", short.replace('-', "_"))));
+        }
+        let folder = self.folder.join("bindings");
+        for (name, bytes) in bindings(world, &mut *options.build())? {
+            save(&folder.join(name), &bytes)?;
+        }
+        SDK.iter().try_for_each(|(name, text)| save(&folder.join(name), text.as_bytes()))
+    }
 }

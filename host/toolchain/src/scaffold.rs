@@ -33,7 +33,15 @@ pub fn scaffold(language: Language, name: &str) -> Vec<(&'static str, String)> {
             ("src/policy.py", include_str!("../template/python/src/policy.py")),
             ("pyrightconfig.json", include_str!("../template/python/pyrightconfig.json")),
         ],
-        _ => &[],
+        Language::Cpp => &[
+            ("plugin.yaml", include_str!("../template/cpp/plugin.yaml")),
+            ("src/policy.cpp", include_str!("../template/cpp/src/policy.cpp")),
+            ("compile_flags.txt", include_str!("../template/cpp/compile_flags.txt")),
+        ],
+        Language::Zig => &[
+            ("plugin.yaml", include_str!("../template/zig/plugin.yaml")),
+            ("src/policy.zig", include_str!("../template/zig/src/policy.zig")),
+        ],
     };
     let shared: &[(&str, &str)] = &[
         ("tests/cases.yaml", include_str!("../template/shared/cases.yaml")),

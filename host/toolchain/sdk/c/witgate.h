@@ -27,7 +27,7 @@ static inline void *wg_alloc(size_t bytes) {
 
 // A copy that a hook may return.
 static inline wg_string_t wg_copy(const void *bytes, size_t len) {
-  return (wg_string_t){.ptr = memcpy(wg_alloc(len), bytes, len), .len = len};
+  return (wg_string_t){.ptr = (uint8_t *)memcpy(wg_alloc(len), bytes, len), .len = len};
 }
 
 static inline wg_string_t wg_format(const char *format, ...) {
@@ -35,7 +35,7 @@ static inline wg_string_t wg_format(const char *format, ...) {
   va_start(words, format);
   va_copy(again, words);
   int len = vsnprintf(NULL, 0, format, words);
-  char *text = wg_alloc((size_t)len + 1);
+  char *text = (char *)wg_alloc((size_t)len + 1);
   vsnprintf(text, (size_t)len + 1, format, again);
   va_end(words), va_end(again);
   return (wg_string_t){.ptr = (uint8_t *)text, .len = (size_t)len};
@@ -48,7 +48,7 @@ static inline bool wg_is(wg_string_t a, wg_string_t b) { return a.len == b.len &
 static inline wg_types_edit_t *wg_edit(wg_verdict_t *verdict, int tag) {
   wg_types_list_edit_t *edits = &verdict->val.amend;
   if (verdict->tag != WG_TYPES_VERDICT_AMEND) *verdict = (wg_verdict_t){.tag = WG_TYPES_VERDICT_AMEND};
-  edits->ptr = realloc(edits->ptr, (edits->len + 1) * sizeof *edits->ptr);
+  edits->ptr = (wg_types_edit_t *)realloc(edits->ptr, (edits->len + 1) * sizeof *edits->ptr);
   if (!edits->ptr) abort();
   edits->ptr[edits->len].tag = (uint8_t)tag;
   return &edits->ptr[edits->len++];
@@ -73,7 +73,7 @@ static inline void wg_note(wg_verdict_t *verdict, const void *bytes, size_t len)
 static inline void wg_problem(wg_types_reply_t *reply, uint16_t status, const char *title, const char *detail) {
   wg_string_t body = wg_format("{\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"}", title, status, detail);
   reply->status = status, reply->body = (wg_list_u8_t){.ptr = body.ptr, .len = body.len};
-  reply->headers.ptr = wg_alloc(sizeof *reply->headers.ptr), reply->headers.len = 1;
+  reply->headers.ptr = (wg_tuple2_string_string_t *)wg_alloc(sizeof *reply->headers.ptr), reply->headers.len = 1;
   reply->headers.ptr->f0 = wg_format("content-type");
   reply->headers.ptr->f1 = wg_format("application/problem+json");
 }
