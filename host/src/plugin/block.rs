@@ -129,9 +129,13 @@ impl Given<'_> {
     }
 }
 
-/// A note, which is mostly empty: then the guest is not asked for memory of no bytes.
+/// A note, which is mostly empty. A guest of the SDK is then not asked for memory of no bytes; any
+/// other is, because it may give back whatever address it finds.
 #[derive(Clone, Copy)]
-pub struct Note<'a>(pub &'a [u8]);
+pub struct Note<'a> {
+    pub bytes: &'a [u8],
+    pub is_sdk: bool,
+}
 
 /// Where an empty list lies: nowhere, but an address that is none would be null.
 const NOWHERE: i64 = 1;
@@ -157,11 +161,11 @@ unsafe impl Lower for Note<'_> {
         ty: InterfaceType,
         dst: &mut MaybeUninit<Self::Lower>,
     ) -> Result<()> {
-        if self.0.is_empty() {
+        if self.bytes.is_empty() && self.is_sdk {
             dst.write([ValRaw::i64(NOWHERE), ValRaw::i64(0)]);
             return Ok(());
         }
-        self.0.linear_lower_to_flat(cx, ty, dst)
+        self.bytes.linear_lower_to_flat(cx, ty, dst)
     }
 
     fn linear_lower_to_memory<T>(
@@ -170,7 +174,7 @@ unsafe impl Lower for Note<'_> {
         ty: InterfaceType,
         offset: usize,
     ) -> Result<()> {
-        self.0.linear_lower_to_memory(cx, ty, offset)
+        self.bytes.linear_lower_to_memory(cx, ty, offset)
     }
 }
 

@@ -139,7 +139,8 @@ impl Instance {
             HeaderCall::Response(values, note) => match self.hooks.on_response {
                 Some(hook) => {
                     let given = Given { values, block: self.block.as_ref() };
-                    hook.typed().call(&mut self.store, (given, Note(note)))
+                    let note = Note { bytes: note, is_sdk: self.block.is_some() };
+                    hook.typed().call(&mut self.store, (given, note))
                 }
                 None => Ok((Ok(Verdict::Proceed),)),
             },
@@ -163,7 +164,10 @@ impl Instance {
                 None => Ok(Verdict::Proceed),
             },
             HeaderCall::Response(values, note) => match self.hooks.on_response {
-                Some(hook) => self.call(hook, (Given { values, block: None }, Note(note)), facts).await,
+                Some(hook) => {
+                    let note = Note { bytes: note, is_sdk: false };
+                    self.call(hook, (Given { values, block: None }, note), facts).await
+                }
                 None => Ok(Verdict::Proceed),
             },
         }

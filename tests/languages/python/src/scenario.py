@@ -1,0 +1,3 @@
+"""What `configure` was told, for both modules."""
+
+name = ""
