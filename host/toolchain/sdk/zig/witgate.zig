@@ -11,8 +11,8 @@ pub fn view(from: anytype) []const u8 {
 }
 
 /// A value that a hook reads, or null.
-pub fn value(values: *const wg.wg_values_t, at: usize) ?[]const u8 {
-    const found = values.ptr[at];
+pub fn value(values: [*c]const wg.wg_values_t, at: usize) ?[]const u8 {
+    const found = values.*.ptr[at];
     return if (found.is_some) view(found.val) else null;
 }
 
