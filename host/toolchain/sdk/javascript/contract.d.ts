@@ -48,11 +48,11 @@ declare module "witgate:policy/message@0.1.0" {
 declare module "witgate:policy/shared-state@0.1.0" {
   export class Bucket {
     static open(name: string): Bucket;
-    get(key: string): Uint8Array | undefined;
+    get(key: string): Uint8Array | null;
     set(key: string, value: Uint8Array, ttlMillis: number): boolean;
     remove(key: string): void;
     increment(key: string, delta: number, ttlMillis: number): number;
-    compareAndSet(key: string, expected: Uint8Array | undefined, value: Uint8Array, ttlMillis: number): boolean;
+    compareAndSet(key: string, expected: Uint8Array | null, value: Uint8Array, ttlMillis: number): boolean;
   }
 }
 declare module "witgate:policy/rate-limit@0.1.0" {
@@ -78,7 +78,7 @@ declare module "witgate:policy/jwt@0.1.0" {
   }
 }
 declare module "witgate:policy/consumers@0.1.0" {
-  export interface Consumer { name: string; product?: string }
+  export interface Consumer { name: string; product: string | null }
   export type Refusal = "unknown" | "suspended" | "expired" | "not-subscribed" | "quota-exceeded";
   export function identifyByKey(key: string): Consumer;
   export function identifyByName(name: string): Consumer;

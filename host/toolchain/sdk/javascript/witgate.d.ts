@@ -1,7 +1,7 @@
 import type { BodyVerdict, Edit, Reply, Verdict } from "witgate:policy/types@0.1.0";
 export type { BodyVerdict, Edit, Reply, Verdict };
-/** What was asked for in `configure`, in that order. */
-export type Values = (string | undefined)[];
+/** What was asked for in `configure`, in that order; what is not there is null, so say `value ?? ""`. */
+export type Values = (string | null)[];
 
 export function bytes(text: string): Uint8Array;
 export function text(bytes: Uint8Array): string;

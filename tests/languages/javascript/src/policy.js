@@ -61,7 +61,7 @@ export function configure(config) {
 }
 
 export function onRequest(values) {
-  const [first = ""] = values;
+  const first = values[0] ?? "";
   const result = (value) => amend(set("x-result", value));
   switch (scenario) {
     case "edits":
@@ -191,7 +191,7 @@ function state() {
   const get = () => text(bucket.get("k") ?? bytes("-"));
   const steps = [
     get(), bucket.set("k", bytes("v"), 0), get(), bucket.increment("n", 5, 0), bucket.increment("n", -7, 60_000),
-    bucket.compareAndSet("k", bytes("v"), bytes("w"), 0), bucket.compareAndSet("k", undefined, bytes("x"), 0), get(),
+    bucket.compareAndSet("k", bytes("v"), bytes("w"), 0), bucket.compareAndSet("k", null, bytes("x"), 0), get(),
   ];
   bucket.remove("k");
   return [...steps, get()].join("|");

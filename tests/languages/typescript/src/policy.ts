@@ -71,7 +71,7 @@ export function configure(config: string): void {
 }
 
 export function onRequest(values: Values): Verdict {
-  const [first = ""] = values;
+  const first = values[0] ?? "";
   const result = (value: string) => amend(set("x-result", value));
   switch (scenario) {
     case "edits":
@@ -201,7 +201,7 @@ function state(): string {
   const get = () => text(bucket.get("k") ?? bytes("-"));
   const steps = [
     get(), bucket.set("k", bytes("v"), 0), get(), bucket.increment("n", 5, 0), bucket.increment("n", -7, 60_000),
-    bucket.compareAndSet("k", bytes("v"), bytes("w"), 0), bucket.compareAndSet("k", undefined, bytes("x"), 0), get(),
+    bucket.compareAndSet("k", bytes("v"), bytes("w"), 0), bucket.compareAndSet("k", null, bytes("x"), 0), get(),
   ];
   bucket.remove("k");
   return [...steps, get()].join("|");
