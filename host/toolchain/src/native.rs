@@ -97,7 +97,8 @@ impl Zig<'_> {
     fn compile(&self) -> Result<(), String> {
         let mut translate = self.command()?;
         translate.args(["translate-c", "-target", "wasm32-wasi", "-lc", "-Ibuild/bindings"]);
-        let output = translate.arg("build/bindings/wg.h").output().map_err(|error| format!("zig: {error}"))?;
+        let output =
+            translate.arg("build/bindings/wg.h").output().map_err(|error| format!("zig: {error}"))?;
         if !output.status.success() {
             return Err(format!("no bindings for Zig: {}", String::from_utf8_lossy(&output.stderr)));
         }

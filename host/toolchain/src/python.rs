@@ -36,6 +36,10 @@ pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
     run(tool()?.arg("bindings").arg(&bindings))?;
     save(&bindings.join(SDK.0), SDK.1.as_bytes())?;
     let component = folder.join("interpreter.wasm");
-    run(tool()?.args(["componentize", "policy", "--python-path"]).arg(&modules).arg("--output").arg(&component))?;
+    run(tool()?
+        .args(["componentize", "policy", "--python-path"])
+        .arg(&modules)
+        .arg("--output")
+        .arg(&component))?;
     fs::read(&component).map_err(|error| unusable(&component, &error))
 }
