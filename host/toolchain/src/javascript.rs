@@ -1,7 +1,8 @@
 //! JavaScript and TypeScript: an engine in each component, put there by componentize-qjs.
 //!
-//! Sources and our helpers lie side by side in `build/js`, so that policies import them by
-//! `./witgate.js`. The prelude is imported on the policy's own first line: lines keep their numbers.
+//! Sources and our helpers lie side by side in `build/src`, so that policies import them by
+//! `./witgate.js`. The prelude is imported on the policy's own first line: lines keep their numbers,
+//! and what the engine says names `/src/policy.js`, as seen from `build`.
 //! TypeScript is checked and stripped by its compiler first, by the project's own `tsconfig.json`.
 
 use crate::project::SOURCES;
@@ -23,9 +24,13 @@ const FILES: [(&str, &str); 4] = [
 pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
     // That the world exists is found out here, with a better message than the tool's.
     World::of(project)?;
-    let (wit, modules) = (folder.join("wit"), folder.join("js"));
+    let (wit, modules) = (folder.join("wit"), folder.join(SOURCES));
     World::write(project, &wit)?;
     let root = project.root()?;
+    // A module that the author has deleted must not be found here.
+    if modules.exists() {
+        fs::remove_dir_all(&modules).map_err(|error| unusable(&modules, &error))?;
+    }
     for (name, text) in FILES {
         save(&modules.join(name), text.as_bytes())?;
     }
@@ -33,15 +38,14 @@ pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
         Language::TypeScript => compile(project, &modules)?,
         _ => project.copy_sources(&modules)?,
     }
-    let policy = modules.join(root.with_extension("js").file_name().unwrap_or_default());
-    let text = fs::read_to_string(&policy).map_err(|error| unusable(&policy, &error))?;
-    let entry = modules.join("entry.js");
+    let entry = modules.join(root.with_extension("js").file_name().unwrap_or_default());
+    let text = fs::read_to_string(&entry).map_err(|error| unusable(&entry, &error))?;
     save(&entry, format!("import \"./prelude.js\"; {text}").as_bytes())?;
 
     let component = folder.join("engine.wasm");
     let mut tool = Tool::ComponentizeQjs.command()?;
     tool.current_dir(&project.folder).arg("--wit").arg(&wit).args(["--world", &project.world, "--js"]);
-    tool.arg(&entry).arg("--module-root").arg(&modules).args(["--sync", "--output"]).arg(&component);
+    tool.arg(&entry).arg("--module-root").arg(folder).args(["--sync", "--output"]).arg(&component);
     run_quietly(&mut tool)?;
     fs::read(&component).map_err(|error| unusable(&component, &error))
 }

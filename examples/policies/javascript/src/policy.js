@@ -5,7 +5,7 @@ import { unixMillis } from "witgate:policy/env@0.1.0";
 import * as metrics from "witgate:policy/metrics@0.1.0";
 import * as plan from "witgate:policy/plan@0.1.0";
 import { Bucket } from "witgate:policy/shared-state@0.1.0";
-import { amend, bytes, note, proceed, problem, set, text } from "./witgate.js";
+import { amend, bytes, concat, note, proceed, problem, set, text } from "./witgate.js";
 
 const BODY_BYTES = 65_536;
 
@@ -45,8 +45,8 @@ export function onRequest(values) {
 
 export function onRequestBody(body, noted) {
   const [timestamp, delivery, signature] = text(noted).split("\n");
-  const signed = new Uint8Array([...bytes(`${timestamp}.`), ...body]);
-  const given = Uint8Array.from(signature.match(/../g), (byte) => parseInt(byte, 16));
+  const signed = concat(bytes(`${timestamp}.`), body);
+  const given = Uint8Array.fromHex(signature);
   if (!equal(hmac("sha256", settings.secret, signed), given)) {
     return refuse(401, "the signature is not that of the body");
   }

@@ -6,7 +6,7 @@ import * as metrics from "witgate:policy/metrics@0.1.0";
 import * as plan from "witgate:policy/plan@0.1.0";
 import { Bucket } from "witgate:policy/shared-state@0.1.0";
 import {
-  amend, bytes, note, proceed, problem, set, text, type BodyVerdict, type Values, type Verdict,
+  amend, bytes, concat, note, proceed, problem, set, text, type BodyVerdict, type Values, type Verdict,
 } from "./witgate.js";
 
 type Outcome = "accepted" | "refused" | "replayed";
@@ -56,8 +56,8 @@ export function onRequest(values: Values): Verdict {
 
 export function onRequestBody(body: Uint8Array, noted: Uint8Array): BodyVerdict {
   const [timestamp, delivery, signature] = text(noted).split("\n") as [string, string, string];
-  const signed = new Uint8Array([...bytes(`${timestamp}.`), ...body]);
-  const given = Uint8Array.from(signature.match(/../g) ?? [], (byte) => parseInt(byte, 16));
+  const signed = concat(bytes(`${timestamp}.`), body);
+  const given = Uint8Array.fromHex(signature);
   if (!equal(hmac("sha256", settings.secret, signed), given)) {
     return refuse(401, "the signature is not that of the body");
   }

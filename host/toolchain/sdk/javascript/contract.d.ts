@@ -107,6 +107,17 @@ declare module "witgate:policy/body-stream@0.1.0" {
   export type ChunkVerdict =
     | { tag: "proceed" } | { tag: "replace"; val: Uint8Array } | { tag: "abort"; val: string };
 }
+/** What QuickJS has beside the language's library of 2022. */
+interface Uint8ArrayConstructor {
+  fromHex(text: string): Uint8Array<ArrayBuffer>;
+  fromBase64(text: string): Uint8Array<ArrayBuffer>;
+}
+interface Uint8Array<TArrayBuffer extends ArrayBufferLike> {
+  toHex(): string;
+  toBase64(): string;
+}
+declare function btoa(binary: string): string;
+declare function atob(base64: string): string;
 /** What the prelude adds to QuickJS. */
 declare class TextEncoder { encode(text?: string): Uint8Array }
 declare class TextDecoder {

@@ -3,19 +3,21 @@
 import { randomBytes, randomU64 } from "witgate:policy/env@0.1.0";
 import { write } from "witgate:policy/log@0.1.0";
 
+// All the work on texts is done by functions of the engine: a loop over bytes would take longer than a hook may. A
+// "binary" string has one letter, U+0000 to U+00FF, for each byte.
+const LETTERS_AT_ONCE = 8192;
+const UTF8 = new RegExp(
+  "([\\xc2-\\xdf][\\x80-\\xbf]|\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|\\xed[\\x80-\\x9f][\\x80-\\xbf]|" +
+    "[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|" +
+    "\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})|[\\x80-\\xff]",
+  "g",
+);
+
 class Utf8Encoder {
   encoding = "utf-8";
   encode(text = "") {
-    // Each escape of a URI component is one byte.
-    const escaped = encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text);
-    const bytes = new Uint8Array(escaped.length);
-    let length = 0;
-    for (let at = 0; at < escaped.length; at++) {
-      const isEscape = escaped[at] === "%";
-      bytes[length++] = isEscape ? parseInt(escaped.slice(at + 1, at + 3), 16) : escaped.charCodeAt(at);
-      if (isEscape) at += 2;
-    }
-    return bytes.slice(0, length);
+    const binary = unescape(encodeURIComponent(String(text).toWellFormed()));
+    return Uint8Array.fromBase64(btoa(binary));
   }
 }
 
@@ -26,24 +28,20 @@ class Utf8Decoder {
     this.fatal = fatal;
   }
   decode(source = new Uint8Array()) {
-    const bytes = source instanceof Uint8Array ? source : new Uint8Array(source.buffer ?? source);
-    let text = "";
-    for (let at = 0; at < bytes.length; ) {
-      const first = bytes[at];
-      const length = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-      let letter = "\ufffd";
-      let used = 1;
-      try {
-        const escaped = Array.from(bytes.subarray(at, at + length), (byte) => `%${byte.toString(16).padStart(2, "0")}`);
-        letter = decodeURIComponent(escaped.join(""));
-        used = length;
-      } catch {
-        if (this.fatal) throw new TypeError("not UTF-8");
-      }
-      text += letter;
-      at += used;
+    const bytes = ArrayBuffer.isView(source)
+      ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
+      : new Uint8Array(source);
+    let binary = "";
+    for (let at = 0; at < bytes.length; at += LETTERS_AT_ONCE) {
+      binary += String.fromCharCode.apply(null, bytes.subarray(at, at + LETTERS_AT_ONCE));
     }
-    return text;
+    try {
+      return decodeURIComponent(escape(binary));
+    } catch {
+      if (this.fatal) throw new TypeError("not UTF-8");
+    }
+    // Each byte that is no part of a letter becomes U+FFFD.
+    return decodeURIComponent(escape(binary.replace(UTF8, (_, letter) => letter ?? "\xef\xbf\xbd")));
   }
 }
 

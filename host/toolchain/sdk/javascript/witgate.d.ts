@@ -5,6 +5,7 @@ export type Values = (string | null)[];
 
 export function bytes(text: string): Uint8Array;
 export function text(bytes: Uint8Array): string;
+export function concat(...parts: Uint8Array[]): Uint8Array;
 export const proceed: { tag: "proceed" };
 export function amend(...edits: Edit[]): { tag: "amend"; val: Edit[] };
 export function respond(reply: Reply): { tag: "respond"; val: Reply };
