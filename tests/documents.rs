@@ -365,3 +365,40 @@ fn links_lead_somewhere() {
     }
     assert_none(&wrong);
 }
+
+#[test]
+fn each_language_has_a_page_that_says_its_tools_and_commands() {
+    use witgate_toolchain::{Language, Tool};
+    let mut wrong = Vec::new();
+    for language in Language::ALL {
+        let (folder, tools): (&str, &[Tool]) = match language {
+            Language::C => ("c", &[Tool::Zig]),
+            Language::Cpp => ("cpp", &[Tool::Zig]),
+            Language::Zig => ("zig", &[Tool::Zig]),
+            Language::Go => ("go", &[Tool::Go]),
+            Language::JavaScript => ("javascript", &[Tool::ComponentizeQjs]),
+            Language::TypeScript => ("typescript", &[Tool::ComponentizeQjs, Tool::TypeScript]),
+            Language::Python => ("python", &[Tool::ComponentizePy]),
+        };
+        let page = format!("docs/languages/{folder}.md");
+        let text = read(&page);
+        let wanted = tools.iter().map(|tool| tool.package().to_string()).chain([
+            format!("witgate plugin new tenants --language {}\n", language.name()),
+            "witgate plugin build tenants\n".into(),
+            "witgate plugin test tenants\n".into(),
+            format!("../../examples/policies/{folder}"),
+        ]);
+        wrong.extend(
+            wanted.filter(|wanted| !text.contains(wanted)).map(|wanted| format!("{page} lacks {wanted:?}")),
+        );
+        for kept in [
+            format!("examples/policies/{folder}/plugin.yaml"),
+            format!("tests/languages/{folder}/plugin.yaml"),
+        ] {
+            if !root().join(&kept).is_file() {
+                wrong.push(format!("{kept} is missing"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}

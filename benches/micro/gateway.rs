@@ -43,6 +43,11 @@ impl Bench {
         Bench { workshop, directory, _control: control }
     }
 
+    /// Puts a component into the plugin directory.
+    pub fn add(&self, component: &Path) {
+        std::fs::copy(component, self.directory.path().join(component.file_name().unwrap())).unwrap();
+    }
+
     pub fn compile(&self, text: &str, before: Option<&Snapshot>) -> Snapshot {
         let loaded = load(text, self.directory.path());
         match compile(&self.workshop, &loaded.config, PathBuf::new(), loaded.report(), before) {

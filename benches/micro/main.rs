@@ -8,6 +8,7 @@
 mod chain;
 mod gateway;
 mod hook;
+mod languages;
 mod reload;
 mod router;
 
@@ -24,6 +25,7 @@ fn main() {
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
     hook::all(&mut criterion);
+    languages::all(&mut criterion);
     chain::all(&mut criterion);
     router::all(&mut criterion);
     reload::all(&mut criterion);

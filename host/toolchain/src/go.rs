@@ -66,8 +66,7 @@ pub fn build(project: &Project, options: Options, folder: &Path) -> Result<Vec<u
 
 /// A Go module with the bindings, our helper and the support module in it.
 fn generate(world: &World, module: &Path) -> Result<(), String> {
-    let mut options = wit_bindgen_go::Opts::default();
-    options.format = wit_bindgen_go::Format::False;
+    let options = wit_bindgen_go::Opts { format: wit_bindgen_go::Format::False, ..Default::default() };
     for (name, bytes) in bindings(world, &mut *options.build())? {
         let mut text = String::from_utf8(bytes).map_err(|error| format!("{name}: {error}"))?;
         if name == "go.mod" {

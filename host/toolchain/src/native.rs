@@ -113,8 +113,7 @@ impl Zig<'_> {
     }
 
     fn generate(&self, world: &World) -> Result<(), String> {
-        let mut options = wit_bindgen_c::Opts::default();
-        options.rename_world = Some("wg".into());
+        let mut options = wit_bindgen_c::Opts { rename_world: Some("wg".into()), ..Default::default() };
         for (full, short) in world.interfaces() {
             options.rename.push((full, format!("wg_{}", short.replace('-', "_"))));
         }

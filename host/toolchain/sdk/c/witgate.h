@@ -25,8 +25,9 @@ static inline void *wg_alloc(size_t bytes) {
   return memory;
 }
 
-// A copy that a hook may return.
+// A copy that a hook may return. The bindings free what is not empty only, so nothing is allocated for what is.
 static inline wg_string_t wg_copy(const void *bytes, size_t len) {
+  if (!len) return (wg_string_t){0};
   return (wg_string_t){.ptr = (uint8_t *)memcpy(wg_alloc(len), bytes, len), .len = len};
 }
 
@@ -35,6 +36,8 @@ static inline wg_string_t wg_format(const char *format, ...) {
   va_start(words, format);
   va_copy(again, words);
   int len = vsnprintf(NULL, 0, format, words);
+  if (len < 0) abort();
+  if (!len) return va_end(words), va_end(again), (wg_string_t){0};
   char *text = (char *)wg_alloc((size_t)len + 1);
   vsnprintf(text, (size_t)len + 1, format, again);
   va_end(words), va_end(again);
@@ -99,6 +102,6 @@ static inline wg_string_t wg_member(wg_string_t json, const char *key) {
   return (wg_string_t){0};
 }
 
-// The hook's own failure: `return wg_fail(err, "no %s", what)`.
+// The hook's own failure: `return wg_fail(err, wg_format("no %s", what))`.
 static inline bool wg_fail(wg_string_t *err, wg_string_t owned) { return *err = owned, false; }
 #endif

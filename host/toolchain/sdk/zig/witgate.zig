@@ -18,11 +18,16 @@ pub fn value(values: [*c]const wg.wg_values_t, at: usize) ?[]const u8 {
 
 /// Borrowed, for imports.
 pub fn text(from: []const u8) wg.wg_string_t {
-    return .{ .ptr = @constCast(from.ptr), .len = from.len };
+    return .{ .ptr = start(from), .len = from.len };
 }
 
 pub fn bytes(from: []const u8) wg.wg_list_u8_t {
-    return .{ .ptr = @constCast(from.ptr), .len = from.len };
+    return .{ .ptr = start(from), .len = from.len };
+}
+
+/// Zig's allocators place what is empty at the end of the address space, where nothing may be given to the gateway.
+fn start(of: []const u8) [*c]u8 {
+    return if (of.len == 0) null else @constCast(of.ptr);
 }
 
 /// Copied, for what hooks return.
