@@ -26,10 +26,15 @@ pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
     if bindings.exists() {
         fs::remove_dir_all(&bindings).map_err(|error| unusable(&bindings, &error))?;
     }
-    // Nothing of the author's own environment belongs into the component.
+    // Packages of this machine's Python would be taken in, from wherever it finds an environment.
+    let empty = folder.join("environment");
+    let packages = empty.join("site-packages");
+    fs::create_dir_all(&packages).map_err(|error| unusable(&packages, &error))?;
     let tool = || -> Result<_, String> {
         let mut tool = Tool::ComponentizePy.command()?;
-        tool.current_dir(&project.folder).env_remove("VIRTUAL_ENV").env_remove("PYTHONPATH");
+        tool.current_dir(&project.folder).env("VIRTUAL_ENV", &empty).env_remove("PYTHONPATH");
+        // Of its own stack nothing can be learnt about the policy.
+        tool.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         tool.arg("--quiet").arg("--wit-path").arg(&wit).args(["--world", &project.world]);
         Ok(tool)
     };
