@@ -28,7 +28,7 @@ pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
     }
     // Packages of this machine's Python would be taken in, from wherever it finds an environment.
     let empty = folder.join("environment");
-    let packages = empty.join("site-packages");
+    let packages = empty.join("lib/site-packages");
     fs::create_dir_all(&packages).map_err(|error| unusable(&packages, &error))?;
     let tool = || -> Result<_, String> {
         let mut tool = Tool::ComponentizePy.command()?;
