@@ -3,7 +3,7 @@
 //! Names in the bindings do not change with the world (`wg_types_verdict_t`, `exports_wg_on_request`),
 //! so that a policy that grows into another world stays as it is. Our own helpers stand beside them.
 
-use crate::component::{Metadata, encode};
+use crate::component::{Metadata, encode, without_lines};
 use crate::tool::{Tool, run};
 use crate::world::World;
 use crate::{Language, Options, Project, bindings, save, unusable};
@@ -45,6 +45,7 @@ pub fn build(project: &Project, options: Options, folder: &Path) -> Result<Vec<u
     }
     let core = folder.join("core.wasm");
     let module = fs::read(&core).map_err(|error| unusable(&core, &error))?;
+    let module = if options.debug { module } else { without_lines(&module)? };
     encode(&world, module, Metadata::Within)
 }
 
@@ -67,7 +68,8 @@ impl Zig<'_> {
     fn run(&self, how: &[&str], what: &[&str]) -> Result<(), String> {
         let mut command = self.command()?;
         command.args(how).args(["-target", "wasm32-wasi", "-O2", "-D_GNU_SOURCE", "-Ibuild/bindings"]);
-        // Names of functions stay in any case: the stack of a trap is told by them.
+        // zig takes an order to strip lines for one to strip names too, by which the stacks of traps are
+        // told: nothing is stripped by it.
         command.arg(if self.options.debug { "-g" } else { "-g0" });
         run(command.args(what))
     }
@@ -84,9 +86,6 @@ impl Zig<'_> {
         ];
         if compiler == "c++" {
             what.extend(["-std=c++20", "-fno-exceptions"]);
-        }
-        if !self.options.debug {
-            what.push("-Wl,--strip-debug");
         }
         what.extend(sources.iter().map(String::as_str));
         what.extend(["build/wg.o", "build/bindings/wg_component_type.o", "-o", "build/core.wasm"]);
