@@ -96,6 +96,7 @@ bool exports_wg_on_request_body(wg_list_u8_t *body, wg_list_u8_t *note, wg_body_
   wg_list_u8_t data = {wg_alloc(time_len + 1 + body->len), time_len + 1 + body->len};
   memcpy(data.ptr, note->ptr, time_len), data.ptr[time_len] = '.';
   if (body->len) memcpy(data.ptr + time_len + 1, body->ptr, body->len);
+  wg_shared_state_borrow_bucket_t bucket = wg_shared_state_borrow_bucket(deliveries);
   bool is_made = wg_crypto_hmac(WG_CRYPTO_DIGEST_SHA256, &secret, &data, &tag, err);
   if (is_made) {
     char hex[HEX_LEN + 1];
@@ -104,8 +105,7 @@ bool exports_wg_on_request_body(wg_list_u8_t *body, wg_list_u8_t *note, wg_body_
     *ret = (wg_body_verdict_t){.tag = WG_TYPES_BODY_VERDICT_RESPOND};
     if (!wg_crypto_equal(&expected, &sent)) {
       refuse(&ret->val.respond, 401, REFUSED, "x-signature does not fit the body");
-    } else if (!wg_shared_state_method_bucket_compare_and_set(wg_shared_state_borrow_bucket(deliveries), &delivery, NULL,
-                                                              &seen, 2 * window_millis)) {
+    } else if (!wg_shared_state_method_bucket_compare_and_set(bucket, &delivery, NULL, &seen, 2 * window_millis)) {
       // Kept for as long as the timestamp could still pass: it may come from one window ahead.
       refuse(&ret->val.respond, 409, REPLAYED, "the delivery came before");
     } else {

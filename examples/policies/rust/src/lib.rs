@@ -56,7 +56,8 @@ impl Policy for Webhook {
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
         // A header that came twice is as good as none.
         let one = |header| request.one(header).ok().flatten().unwrap_or_default();
-        let malformed = |name| Ok(self.refuse(401, &format!("{name} is missing or malformed"), self.refused).into());
+        let malformed =
+            |name| Ok(self.refuse(401, &format!("{name} is missing or malformed"), self.refused).into());
         let Some(signature) = one(self.signature).strip_prefix("sha256=").filter(|hex| is_tag(hex)) else {
             return malformed("x-signature");
         };
@@ -80,7 +81,8 @@ impl Policy for Webhook {
     fn on_request_body(&self, body: Body) -> Result<BodyVerdict, String> {
         let note = String::from_utf8(body.note).map_err(|error| error.to_string())?;
         let mut parts = note.split('\n');
-        let (Some(timestamp), Some(delivery), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(timestamp), Some(delivery), Some(signature)) = (parts.next(), parts.next(), parts.next())
+        else {
             return Err("the note is not its own".into());
         };
         let signed = [timestamp.as_bytes(), b".", &body.bytes].concat();

@@ -4,7 +4,8 @@ import { unixMillis } from "witgate:policy/env@0.1.0";
 import * as metrics from "witgate:policy/metrics@0.1.0";
 import * as plan from "witgate:policy/plan@0.1.0";
 import { Bucket } from "witgate:policy/shared-state@0.1.0";
-import { amend, bytes, note, problem, proceed, set, text, type BodyVerdict, type Values, type Verdict } from "./witgate.js";
+import { amend, bytes, note, problem, proceed, set, text } from "./witgate.js";
+import type { BodyVerdict, Values, Verdict } from "./witgate.js";
 
 // What each header must look like. A header that came twice has a newline in it, and so fits none.
 const SHAPES: [name: string, shape: RegExp][] = [
