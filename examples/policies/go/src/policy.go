@@ -1,6 +1,5 @@
-// Package policy lets a webhook through if its signature is right, its time is now and its delivery is new.
-//
-// The sender signs TIMESTAMP.BODY with a secret that both know (HMAC-SHA256), and names each delivery.
+// Package policy lets only signed webhooks through: an HMAC over time and body, no older than a window, and each
+// delivery once.
 package policy
 
 import (
@@ -10,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	option "go.bytecodealliance.org/pkg/wit/types"
+	wit "go.bytecodealliance.org/pkg/wit/types"
 	"witgate/crypto"
 	"witgate/env"
 	"witgate/log"
@@ -21,85 +20,94 @@ import (
 	"witgate/verdict"
 )
 
-const bodyBytes = 65_536
-
+// What each header must look like. A header that came twice has a newline in it, and so fits none.
 var (
-	settings   = struct{ Secret string; Window int64 }{Window: 300}
-	deliveries *shared_state.Bucket
-	counted    = map[string]uint32{}
-
-	isSignature = regexp.MustCompile(`^sha256=[0-9a-f]{64}$`).MatchString
-	isTimestamp = regexp.MustCompile(`^[0-9]{1,12}$`).MatchString
-	isDelivery  = regexp.MustCompile(`^[\w-]{1,64}$`).MatchString
+	names  = []string{"x-signature", "x-timestamp", "x-delivery"}
+	shapes = []*regexp.Regexp{
+		regexp.MustCompile(`^sha256=[0-9a-f]{64}$`), regexp.MustCompile(`^[0-9]{1,12}$`), regexp.MustCompile(`^[^\n]+$`),
+	}
 )
 
+var (
+	config struct {
+		Secret string
+		Window int64
+	}
+	deliveries *shared_state.Bucket
+	counters   = map[string]uint32{}
+)
+
+// Checked before Configure, and shown by editors.
 func ConfigSchema() string {
 	return `{
 		"type": "object",
 		"properties": {
-			"secret": { "type": "string", "description": "The name of the secret." },
-			"window": { "type": "integer", "minimum": 1, "maximum": 86400, "description": "Seconds." }
+			"secret": { "type": "string", "description": "The name of the secret that the sender signs with." },
+			"window": {
+				"type": "integer", "minimum": 1, "maximum": 86400, "default": 300,
+				"description": "How many seconds a timestamp may be away from the gateway's clock."
+			}
 		},
 		"required": ["secret"],
 		"additionalProperties": false
 	}`
 }
 
-func Configure(config string) verdict.Done {
-	if err := json.Unmarshal([]byte(config), &settings); err != nil {
+func Configure(text string) verdict.Done {
+	config.Window = 300
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
 		return verdict.Failed(err.Error())
 	}
+	plan.RequestReads(names)
+	plan.RequestBody(types.BodyMode_Buffer, 65536)
+	plan.Writes([]string{"x-webhook"})
 	opened := shared_state.BucketOpen("deliveries")
 	if opened.IsErr() {
 		return verdict.Failed(opened.Err())
 	}
 	deliveries = opened.Ok()
 	for _, outcome := range []string{"accepted", "refused", "replayed"} {
-		labels := []option.Tuple2[string, string]{verdict.Header("outcome", outcome)}
+		labels := []wit.Tuple2[string, string]{{F0: "outcome", F1: outcome}}
 		defined := metrics.Define(metrics.Kind_Counter, "webhook_signatures_total", labels)
 		if defined.IsErr() {
 			return verdict.Failed(defined.Err())
 		}
-		counted[outcome] = defined.Ok()
+		counters[outcome] = defined.Ok()
 	}
-	plan.RequestReads([]string{"x-signature", "x-timestamp", "x-delivery"})
-	plan.RequestBody(types.BodyMode_Buffer, bodyBytes)
-	plan.Writes([]string{"x-webhook"})
 	return verdict.Ok()
 }
 
+// What needs no body is checked before there is one.
 func OnRequest(values []verdict.Value) verdict.Result {
-	signature, timestamp, delivery := values[0].SomeOr(""), values[1].SomeOr(""), values[2].SomeOr("")
-	switch {
-	case !isSignature(signature):
-		return verdict.Respond(refusal(401, "x-signature is missing or malformed", "refused"))
-	case !isTimestamp(timestamp):
-		return verdict.Respond(refusal(401, "x-timestamp is missing or malformed", "refused"))
-	case !isDelivery(delivery):
-		return verdict.Respond(refusal(401, "x-delivery is missing or malformed", "refused"))
+	for at, name := range names {
+		if !shapes[at].MatchString(values[at].SomeOr("")) {
+			return verdict.Respond(refusal(401, name+" is missing or malformed", "refused"))
+		}
 	}
-	said, _ := strconv.ParseInt(timestamp, 10, 64)
-	if seconds := said - int64(env.UnixMillis()/1000); seconds > settings.Window || -seconds > settings.Window {
-		return verdict.Respond(refusal(401, "x-timestamp is too far from now", "refused"))
+	signature, timestamp, delivery := values[0].Some(), values[1].Some(), values[2].Some()
+	seconds, _ := strconv.ParseInt(timestamp, 10, 64) // twelve digits fit
+	if away := int64(env.UnixMillis()) - seconds*1000; max(away, -away) > config.Window*1000 {
+		return verdict.Respond(refusal(401, "x-timestamp is outside the window", "refused"))
 	}
-	return verdict.Amend(verdict.Note([]byte(timestamp + "\n" + delivery + "\n" + signature[len("sha256="):])))
+	note := strings.Join([]string{timestamp, delivery, strings.TrimPrefix(signature, "sha256=")}, "\n")
+	return verdict.Amend(verdict.Note([]byte(note)))
 }
 
 func OnRequestBody(body, note []byte) verdict.BodyResult {
-	noted := strings.Split(string(note), "\n")
-	timestamp, delivery := noted[0], noted[1]
-	given, _ := hex.DecodeString(noted[2])
-	expected := crypto.Hmac(crypto.Digest_Sha256, settings.Secret, append([]byte(timestamp+"."), body...))
-	if expected.IsErr() {
-		return verdict.FailBody(expected.Err())
+	parts := strings.Split(string(note), "\n")
+	timestamp, delivery, signature := parts[0], parts[1], parts[2]
+	tag := crypto.Hmac(crypto.Digest_Sha256, config.Secret, append([]byte(timestamp+"."), body...))
+	if tag.IsErr() {
+		return verdict.FailBody(tag.Err())
 	}
-	if !crypto.Equal(expected.Ok(), given) {
-		return verdict.RespondBody(refusal(401, "the signature is not that of the body", "refused"))
+	if !crypto.Equal([]byte(hex.EncodeToString(tag.Ok())), []byte(signature)) {
+		return verdict.RespondBody(refusal(401, "x-signature does not fit the body", "refused"))
 	}
-	if !deliveries.CompareAndSet(delivery, option.None[[]byte](), []byte("1"), uint32(2_000*settings.Window)) {
-		return verdict.RespondBody(refusal(409, "this delivery was seen before", "replayed"))
+	// Kept for as long as the timestamp could still pass: it may come from one window ahead.
+	if !deliveries.CompareAndSet(delivery, wit.None[[]byte](), []byte("1"), uint32(2*config.Window*1000)) {
+		return verdict.RespondBody(refusal(409, "the delivery came before", "replayed"))
 	}
-	metrics.Add(counted["accepted"], 1)
+	metrics.Add(counters["accepted"], 1)
 	return verdict.AmendBody(verdict.Note([]byte("verified")))
 }
 
@@ -114,6 +122,6 @@ func OnResponseBody(_, _ []byte) verdict.BodyResult { return verdict.ProceedBody
 
 func refusal(status uint16, detail, outcome string) types.Reply {
 	log.Write(log.Level_Info, "refused: "+detail)
-	metrics.Add(counted[outcome], 1)
+	metrics.Add(counters[outcome], 1)
 	return verdict.Problem(status, "The webhook was refused", detail)
 }

@@ -1,82 +1,76 @@
-"""Lets a webhook through if its signature is right, its time is now and its delivery is new.
-
-The sender signs `TIMESTAMP.BODY` with a secret that both know (HMAC-SHA256), and names each delivery.
-"""
+"""Lets only signed webhooks through: an HMAC over time and body, no older than a window, and each delivery once."""
 
 import json
 import re
+from types import SimpleNamespace
 
 import wit_world
-from witgate import Body, amend, note, policy, proceed, problem, respond, set
-from wit_world.imports import crypto, env, log, metrics, plan
+from witgate import Body, amend, note, policy, problem, proceed, respond, set
+from wit_world.imports import crypto, env, log, metrics, plan, types
 from wit_world.imports.shared_state import Bucket
-from wit_world.imports.types import BodyMode
 
-BODY_BYTES = 65_536
-VERIFIED = b"verified"
+# What each header must look like. A header that came twice has a newline in it, and so fits none.
+SHAPES = {"x-signature": r"sha256=[0-9a-f]{64}", "x-timestamp": r"[0-9]{1,12}", "x-delivery": r"[^\n]+"}
 
-
-class Settings:
-    secret = ""
-    window = 300
-    deliveries = None
-    counted = {}
+# What `configure` made. Not in `self`, which is another one in each call.
+made = SimpleNamespace()
 
 
 @policy
 class WitWorld(wit_world.WitWorld):
     def config_schema(self):
+        """Checked before `configure`, and shown by editors."""
+        secret = {"type": "string", "description": "The name of the secret that the sender signs with."}
+        window = {"type": "integer", "minimum": 1, "maximum": 86400, "default": 300,
+                  "description": "How many seconds a timestamp may be away from the gateway's clock."}
         return json.dumps({
             "type": "object",
-            "properties": {
-                "secret": {"type": "string", "description": "The name of the secret."},
-                "window": {"type": "integer", "minimum": 1, "maximum": 86_400, "description": "Seconds."},
-            },
+            "properties": {"secret": secret, "window": window},
             "required": ["secret"],
             "additionalProperties": False,
         })
 
     def configure(self, config):
         config = json.loads(config)
-        Settings.secret, Settings.window = config["secret"], config.get("window", 300)
-        Settings.deliveries = Bucket.open("deliveries")
-        for outcome in ("accepted", "refused", "replayed"):
-            labels = [("outcome", outcome)]
-            Settings.counted[outcome] = metrics.define(metrics.Kind.COUNTER, "webhook_signatures_total", labels)
-        plan.request_reads(["x-signature", "x-timestamp", "x-delivery"])
-        plan.request_body(BodyMode.BUFFER, BODY_BYTES)
+        made.secret, made.window = config["secret"], config.get("window", 300)
+        plan.request_reads(list(SHAPES))
+        plan.request_body(types.BodyMode.BUFFER, 65536)
         plan.writes(["x-webhook"])
+        made.deliveries = Bucket.open("deliveries")
+        made.counters = {
+            outcome: metrics.define(metrics.Kind.COUNTER, "webhook_signatures_total", [("outcome", outcome)])
+            for outcome in ("accepted", "refused", "replayed")
+        }
 
     def on_request(self, values):
-        signature, timestamp, delivery = (value or "" for value in values)
-        if not re.fullmatch(r"sha256=[0-9a-f]{64}", signature):
-            return respond(refusal(401, "x-signature is missing or malformed"))
-        if not re.fullmatch(r"[0-9]{1,12}", timestamp):
-            return respond(refusal(401, "x-timestamp is missing or malformed"))
-        if not re.fullmatch(r"[\w-]{1,64}", delivery, re.ASCII):
-            return respond(refusal(401, "x-delivery is missing or malformed"))
-        if abs(int(timestamp) - env.unix_millis() // 1000) > Settings.window:
-            return respond(refusal(401, "x-timestamp is too far from now"))
-        return amend(note(f"{timestamp}\n{delivery}\n{signature[7:]}".encode()))
+        """What needs no body is checked before there is one."""
+        for (name, shape), value in zip(SHAPES.items(), values):
+            if not re.fullmatch(shape, value or ""):
+                return respond(refusal(401, f"{name} is missing or malformed"))
+        signature, timestamp, delivery = values
+        if abs(env.unix_millis() - int(timestamp) * 1000) > made.window * 1000:
+            return respond(refusal(401, "x-timestamp is outside the window"))
+        return amend(note(f"{timestamp}\n{delivery}\n{signature.removeprefix('sha256=')}".encode()))
 
-    def on_request_body(self, body, noted):
-        timestamp, delivery, signature = noted.decode().split("\n")
-        expected = crypto.hmac(crypto.Digest.SHA256, Settings.secret, timestamp.encode() + b"." + body)
-        if not crypto.equal(expected, bytes.fromhex(signature)):
-            return Body.respond(refusal(401, "the signature is not that of the body"))
-        if not Settings.deliveries.compare_and_set(delivery, None, b"1", 2_000 * Settings.window):
-            return Body.respond(refusal(409, "this delivery was seen before", "replayed"))
-        metrics.add(Settings.counted["accepted"], 1)
-        return Body.amend(note(VERIFIED))
+    def on_request_body(self, body, note_):
+        timestamp, delivery, signature = note_.decode().split("\n")
+        tag = crypto.hmac(crypto.Digest.SHA256, made.secret, timestamp.encode() + b"." + body)
+        if not crypto.equal(tag, bytes.fromhex(signature)):
+            return Body.respond(refusal(401, "x-signature does not fit the body"))
+        # Kept for as long as the timestamp could still pass: it may come from one window ahead.
+        if not made.deliveries.compare_and_set(delivery, None, b"1", 2 * made.window * 1000):
+            return Body.respond(refusal(409, "the delivery came before", "replayed"))
+        metrics.add(made.counters["accepted"], 1)
+        return Body.amend(note(b"verified"))
 
-    def on_response(self, values, noted):
-        return amend(set("x-webhook", "verified")) if noted == VERIFIED else proceed()
+    def on_response(self, values, note_):
+        return amend(set("x-webhook", "verified")) if note_ == b"verified" else proceed()
 
-    def on_response_body(self, body, noted):
+    def on_response_body(self, body, note_):
         return Body.proceed()
 
 
 def refusal(status, detail, outcome="refused"):
     log.write(log.Level.INFO, f"refused: {detail}")
-    metrics.add(Settings.counted[outcome], 1)
+    metrics.add(made.counters[outcome], 1)
     return problem(status, "The webhook was refused", detail)

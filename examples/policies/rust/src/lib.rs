@@ -1,35 +1,29 @@
-//! Lets a webhook through if its signature is right, its time is now and its delivery is new.
-//!
-//! The sender signs `TIMESTAMP.BODY` with a secret that both know (HMAC-SHA256), and names each
-//! delivery.
+//! Lets only signed webhooks through: an HMAC over time and body, no older than a window, and each delivery once.
 
 use std::time::Duration;
 use witgate::crypto::{self, Digest};
 use witgate::metrics::Counter;
 use witgate::prelude::*;
 use witgate::state::Bucket;
-use witgate::{Body, BodyVerdict, Response, env, log};
-
-const BODY_BYTES: u32 = 65_536;
-const VERIFIED: &[u8] = b"verified";
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The name of the secret.
+    /// The name of the secret that the sender signs with.
     secret: String,
-    /// Seconds.
-    #[serde(default = "five_minutes")]
-    #[schemars(range(min = 1, max = 86_400))]
+    /// How many seconds a timestamp may be away from the gateway's clock.
+    #[serde(default = "default_window")]
+    #[schemars(range(min = 1, max = 86400))]
     window: u32,
 }
 
-fn five_minutes() -> u32 {
+fn default_window() -> u32 {
     300
 }
 
 pub struct Webhook {
-    config: Config,
+    secret: String,
+    window: Duration,
     signature: Read,
     timestamp: Read,
     delivery: Read,
@@ -43,10 +37,11 @@ impl Policy for Webhook {
     type Config = Config;
 
     fn configure(config: Config, plan: &mut Plan) -> Result<Self, String> {
+        plan.buffer_request_body(65536).write(["x-webhook"]);
         let counter = |outcome| Counter::new("webhook_signatures_total", &[("outcome", outcome)]);
-        plan.buffer_request_body(BODY_BYTES).write(["x-webhook"]);
         Ok(Webhook {
-            config,
+            secret: config.secret,
+            window: Duration::from_secs(config.window.into()),
             signature: plan.read("x-signature"),
             timestamp: plan.read("x-timestamp"),
             delivery: plan.read("x-delivery"),
@@ -57,78 +52,69 @@ impl Policy for Webhook {
         })
     }
 
+    /// What needs no body is checked before there is one.
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
-        let Some(signature) = request.get(self.signature).and_then(signature) else {
-            return Ok(self.refuse("x-signature is missing or malformed").into());
+        // A header that came twice is as good as none.
+        let one = |header| request.one(header).ok().flatten().unwrap_or_default();
+        let malformed =
+            |name| Ok(self.refuse(401, &format!("{name} is missing or malformed"), self.refused).into());
+        let Some(signature) = one(self.signature).strip_prefix("sha256=").filter(|hex| is_tag(hex)) else {
+            return malformed("x-signature");
         };
-        let Some((timestamp, seconds)) = request.get(self.timestamp).and_then(seconds) else {
-            return Ok(self.refuse("x-timestamp is missing or malformed").into());
+        let timestamp = one(self.timestamp);
+        // No sign, and no more digits than a clock has: `parse` would take both.
+        let is_plain = timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(seconds) = timestamp.parse().ok().filter(|_| is_plain) else {
+            return malformed("x-timestamp");
         };
-        let Some(delivery) = request.get(self.delivery).filter(|delivery| is_id(delivery)) else {
-            return Ok(self.refuse("x-delivery is missing or malformed").into());
-        };
-        if seconds.abs_diff(env::unix_time().as_secs()) > u64::from(self.config.window) {
-            return Ok(self.refuse("x-timestamp is too far from now").into());
+        let delivery = one(self.delivery);
+        if delivery.is_empty() {
+            return malformed("x-delivery");
+        }
+        let now = Duration::from_millis(witgate::env::unix_millis());
+        if now.abs_diff(Duration::from_secs(seconds)) > self.window {
+            return Ok(self.refuse(401, "x-timestamp is outside the window", self.refused).into());
         }
         Ok(Verdict::proceed().note(format!("{timestamp}\n{delivery}\n{signature}")))
     }
 
     fn on_request_body(&self, body: Body) -> Result<BodyVerdict, String> {
         let note = String::from_utf8(body.note).map_err(|error| error.to_string())?;
-        let mut noted = note.split('\n');
-        let (Some(timestamp), Some(delivery), Some(signature)) = (noted.next(), noted.next(), noted.next())
+        let mut parts = note.split('\n');
+        let (Some(timestamp), Some(delivery), Some(signature)) = (parts.next(), parts.next(), parts.next())
         else {
-            return Err("no note".into());
+            return Err("the note is not its own".into());
         };
-        let message = [timestamp.as_bytes(), b".", &body.bytes].concat();
-        let expected = crypto::hmac(Digest::Sha256, &self.config.secret, &message)?;
-        let expected: String = expected.iter().map(|byte| format!("{byte:02x}")).collect();
-        if !crypto::equal(expected.as_bytes(), signature.as_bytes()) {
-            return Ok(BodyVerdict::respond(self.refuse("the signature is not that of the body")));
+        let signed = [timestamp.as_bytes(), b".", &body.bytes].concat();
+        let tag = crypto::hmac(Digest::Sha256, &self.secret, &signed)?;
+        let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        if !crypto::equal(tag.as_bytes(), signature.as_bytes()) {
+            return Ok(self.refuse(401, "x-signature does not fit the body", self.refused).into());
         }
-        let forgotten = Duration::from_secs(2 * u64::from(self.config.window));
-        if !self.deliveries.compare_and_set(delivery, None, b"1", Some(forgotten)) {
-            self.replayed.increment();
-            return Ok(BodyVerdict::respond(refusal(409, "this delivery was seen before")));
+        // Kept for as long as the timestamp could still pass: it may come from one window ahead.
+        if !self.deliveries.compare_and_set(delivery, None, b"1", Some(2 * self.window)) {
+            return Ok(self.refuse(409, "the delivery came before", self.replayed).into());
         }
         self.accepted.increment();
-        Ok(BodyVerdict::proceed().note(VERIFIED))
+        Ok(BodyVerdict::proceed().note("verified"))
     }
 
     fn on_response(&self, response: &Response) -> Result<Verdict, String> {
-        match response.note() == VERIFIED {
-            true => Ok(Verdict::proceed().set("x-webhook", "verified")),
-            false => Ok(Verdict::Proceed),
-        }
+        let is_verified = response.note() == b"verified";
+        Ok(if is_verified { Verdict::proceed().set("x-webhook", "verified") } else { Verdict::proceed() })
     }
 }
 
 impl Webhook {
-    fn refuse(&self, detail: &str) -> Reply {
-        self.refused.increment();
-        refusal(401, detail)
+    fn refuse(&self, status: u16, detail: &str, counter: Counter) -> Reply {
+        witgate::log::info!("refused: {detail}");
+        counter.increment();
+        Reply::problem(status, "The webhook was refused").detail(detail)
     }
 }
 
-fn refusal(status: u16, detail: &str) -> Reply {
-    log::info!("refused: {detail}");
-    Reply::problem(status, "The webhook was refused").detail(detail)
-}
-
-/// The digits of `sha256=HEX`.
-fn signature(value: &str) -> Option<&str> {
-    let digits = value.strip_prefix("sha256=").filter(|digits| digits.len() == 64)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)).then_some(digits)
-}
-
-fn seconds(value: &str) -> Option<(&str, u64)> {
-    let is_number = value.len() <= 12 && value.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| value.parse().ok()).flatten().map(|seconds| (value, seconds))
-}
-
-fn is_id(value: &str) -> bool {
-    (1..=64).contains(&value.len())
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+fn is_tag(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 witgate::policy!(Webhook: on_request, on_request_body, on_response);

@@ -1,33 +1,41 @@
-// Lets a webhook through if its signature is right, its time is now and its delivery is new. The sender signs
-// `TIMESTAMP.BODY` with a secret that both know (HMAC-SHA256), and names each delivery.
+// Lets only signed webhooks through: an HMAC over time and body, no older than a window, and each delivery once.
 import { equal, hmac } from "witgate:policy/crypto@0.1.0";
 import { unixMillis } from "witgate:policy/env@0.1.0";
 import * as metrics from "witgate:policy/metrics@0.1.0";
 import * as plan from "witgate:policy/plan@0.1.0";
 import { Bucket } from "witgate:policy/shared-state@0.1.0";
-import {
-  amend, bytes, concat, note, proceed, problem, set, text, type BodyVerdict, type Values, type Verdict,
-} from "./witgate.js";
+import { amend, bytes, note, problem, proceed, set, text } from "./witgate.js";
+import type { BodyVerdict, Values, Verdict } from "./witgate.js";
 
-type Outcome = "accepted" | "refused" | "replayed";
+// What each header must look like. A header that came twice has a newline in it, and so fits none.
+const SHAPES: [name: string, shape: RegExp][] = [
+  ["x-signature", /^sha256=[0-9a-f]{64}$/],
+  ["x-timestamp", /^[0-9]{1,12}$/],
+  ["x-delivery", /^[^\n]+$/],
+];
+const OUTCOMES = ["accepted", "refused", "replayed"] as const;
+type Outcome = (typeof OUTCOMES)[number];
 
-interface Settings {
+interface Config {
   secret: string;
-  window: number;
+  window?: number;
 }
 
-const BODY_BYTES = 65_536;
-
-let settings: Settings;
+let secret: string;
+let windowMillis: number;
 let deliveries: Bucket;
-let counted: Record<Outcome, number>;
+const counters = {} as Record<Outcome, number>;
 
+// Checked before `configure`, and shown by editors.
 export function configSchema(): string {
   return JSON.stringify({
     type: "object",
     properties: {
-      secret: { type: "string", description: "The name of the secret." },
-      window: { type: "integer", minimum: 1, maximum: 86_400, description: "Seconds." },
+      secret: { type: "string", description: "The name of the secret that the sender signs with." },
+      window: {
+        type: "integer", minimum: 1, maximum: 86400, default: 300,
+        description: "How many seconds a timestamp may be away from the gateway's clock.",
+      },
     },
     required: ["secret"],
     additionalProperties: false,
@@ -35,41 +43,41 @@ export function configSchema(): string {
 }
 
 export function configure(config: string): void {
-  settings = { window: 300, ...JSON.parse(config) };
-  deliveries = Bucket.open("deliveries");
-  const counter = (outcome: Outcome) => metrics.define("counter", "webhook_signatures_total", [["outcome", outcome]]);
-  counted = { accepted: counter("accepted"), refused: counter("refused"), replayed: counter("replayed") };
-  plan.requestReads(["x-signature", "x-timestamp", "x-delivery"]);
-  plan.requestBody("buffer", BODY_BYTES);
+  const { secret: name, window = 300 }: Config = JSON.parse(config);
+  secret = name;
+  windowMillis = window * 1000;
+  plan.requestReads(SHAPES.map(([name]) => name));
+  plan.requestBody("buffer", 65536);
   plan.writes(["x-webhook"]);
+  deliveries = Bucket.open("deliveries");
+  for (const outcome of OUTCOMES)
+    counters[outcome] = metrics.define("counter", "webhook_signatures_total", [["outcome", outcome]]);
 }
 
+// What needs no body is checked before there is one.
 export function onRequest(values: Values): Verdict {
-  const [signature, timestamp, delivery] = values.map((value) => value ?? "") as [string, string, string];
-  if (!/^sha256=[0-9a-f]{64}$/.test(signature)) return refuse(401, "x-signature is missing or malformed");
-  if (!/^\d{1,12}$/.test(timestamp)) return refuse(401, "x-timestamp is missing or malformed");
-  if (!/^[\w-]{1,64}$/.test(delivery)) return refuse(401, "x-delivery is missing or malformed");
-  const seconds = Math.abs(Number(timestamp) - Math.floor(unixMillis() / 1000));
-  if (seconds > settings.window) return refuse(401, "x-timestamp is too far from now");
-  return amend(note(bytes([timestamp, delivery, signature.slice(7)].join("\n"))));
+  for (const [at, [name, shape]] of SHAPES.entries())
+    if (!shape.test(values[at] ?? "")) return refuse(401, `${name} is missing or malformed`);
+  const [signature, timestamp, delivery] = values as string[];
+  if (Math.abs(unixMillis() - Number(timestamp) * 1000) > windowMillis)
+    return refuse(401, "x-timestamp is outside the window");
+  return amend(note(bytes([timestamp, delivery, signature.slice("sha256=".length)].join("\n"))));
 }
 
-export function onRequestBody(body: Uint8Array, noted: Uint8Array): BodyVerdict {
-  const [timestamp, delivery, signature] = text(noted).split("\n") as [string, string, string];
-  const signed = concat(bytes(`${timestamp}.`), body);
-  const given = Uint8Array.fromHex(signature);
-  if (!equal(hmac("sha256", settings.secret, signed), given)) {
-    return refuse(401, "the signature is not that of the body");
-  }
-  if (!deliveries.compareAndSet(delivery, null, bytes("1"), 2_000 * settings.window)) {
-    return refuse(409, "this delivery was seen before", "replayed");
-  }
-  metrics.add(counted.accepted, 1);
+// What is thrown, by `hmac` too, is the policy's own failure (503).
+export function onRequestBody(body: Uint8Array, left: Uint8Array): BodyVerdict {
+  const [timestamp, delivery, signature] = text(left).split("\n");
+  const tag = hmac("sha256", secret, new Uint8Array([...bytes(`${timestamp}.`), ...body]));
+  if (!equal(bytes(hex(tag)), bytes(signature))) return refuse(401, "x-signature does not fit the body");
+  // Kept for as long as the timestamp could still pass: it may come from one window ahead.
+  if (!deliveries.compareAndSet(delivery, undefined, bytes("1"), 2 * windowMillis))
+    return refuse(409, "the delivery came before", "replayed");
+  metrics.add(counters.accepted, 1);
   return amend(note(bytes("verified")));
 }
 
-export function onResponse(_: Values, noted: Uint8Array): Verdict {
-  return text(noted) === "verified" ? amend(set("x-webhook", "verified")) : proceed;
+export function onResponse(_: Values, left: Uint8Array): Verdict {
+  return text(left) === "verified" ? amend(set("x-webhook", "verified")) : proceed;
 }
 
 export function onResponseBody(): BodyVerdict {
@@ -78,6 +86,8 @@ export function onResponseBody(): BodyVerdict {
 
 function refuse(status: number, detail: string, outcome: Outcome = "refused") {
   console.info(`refused: ${detail}`);
-  metrics.add(counted[outcome], 1);
+  metrics.add(counters[outcome], 1);
   return problem(status, "The webhook was refused", detail);
 }
+
+const hex = (tag: Uint8Array) => Array.from(tag, (byte) => byte.toString(16).padStart(2, "0")).join("");
