@@ -106,6 +106,48 @@ fn new(language: Language, kind: &str) -> PathBuf {
     folder
 }
 
+/// What the cases of a new project say once `from` in its policy has become `to`.
+fn changed(language: Language, kind: &str, from: &str, to: &str) -> String {
+    let project = new(language, kind);
+    let source = project.join("src/policy").with_extension(language.extension());
+    let text = fs::read_to_string(&source).unwrap();
+    assert_contains(&text, from);
+    fs::write(&source, text.replace(from, to)).unwrap();
+    let output = setup().command(&["plugin", "test", &project.display().to_string()]);
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_trap_is_told_by_names_of_functions() {
+    if is_here(Language::C) {
+        let read = "  wg_option_string_t sent";
+        let told = changed(Language::C, "trap", read, &format!("  __builtin_trap();\n{read}"));
+        assert_contains(&told, "    at exports_wg_on_request\n");
+    }
+}
+
+/// The bindings free what is not empty only; a million times what is would fill the memory.
+#[test]
+fn what_is_empty_takes_no_memory_in_c() {
+    if is_here(Language::C) {
+        let plan = "  wg_plan_writes(";
+        let often = "  for (int time = 0; time < 1500000; time++) {\n    \
+                     wg_string_t none = wg_copy(\"\", 0);\n    wg_string_free(&none);\n  }\n";
+        let told = changed(Language::C, "empty", plan, &format!("{often}{plan}"));
+        assert_contains(&told, ", 0 failed");
+    }
+}
+
+/// Zig's allocators place what is empty where the gateway cannot look.
+#[test]
+fn what_is_empty_can_be_returned_in_zig() {
+    if is_here(Language::Zig) {
+        let none = "witgate.view(witgate.owned(\"\"))";
+        let told = changed(Language::Zig, "empty", "witgate.value(values, 1) orelse \"\"", none);
+        assert_contains(&told, "{\"amend\":[\"set x-client-address: \"]}");
+    }
+}
+
 #[test]
 fn c() {
     all_of(Language::C);
