@@ -4,7 +4,7 @@ import { unixMillis } from "witgate:policy/env@0.1.0";
 import * as metrics from "witgate:policy/metrics@0.1.0";
 import * as plan from "witgate:policy/plan@0.1.0";
 import { Bucket } from "witgate:policy/shared-state@0.1.0";
-import { amend, bytes, note, problem, proceed, set, text } from "./witgate.js";
+import { amend, bytes, concat, note, problem, proceed, set, text } from "./witgate.js";
 import type { BodyVerdict, Values, Verdict } from "./witgate.js";
 
 // What each header must look like. A header that came twice has a newline in it, and so fits none.
@@ -67,10 +67,10 @@ export function onRequest(values: Values): Verdict {
 // What is thrown, by `hmac` too, is the policy's own failure (503).
 export function onRequestBody(body: Uint8Array, left: Uint8Array): BodyVerdict {
   const [timestamp, delivery, signature] = text(left).split("\n");
-  const tag = hmac("sha256", secret, new Uint8Array([...bytes(`${timestamp}.`), ...body]));
+  const tag = hmac("sha256", secret, concat(bytes(`${timestamp}.`), body));
   if (!equal(bytes(hex(tag)), bytes(signature))) return refuse(401, "x-signature does not fit the body");
   // Kept for as long as the timestamp could still pass: it may come from one window ahead.
-  if (!deliveries.compareAndSet(delivery, undefined, bytes("1"), 2 * windowMillis))
+  if (!deliveries.compareAndSet(delivery, null, bytes("1"), 2 * windowMillis))
     return refuse(409, "the delivery came before", "replayed");
   metrics.add(counters.accepted, 1);
   return amend(note(bytes("verified")));
