@@ -25,7 +25,8 @@ pub const PATH: &str = "/api/flights/LX1234";
 /// Makes snapshots, as the control runtime does.
 pub struct Bench {
     workshop: Workshop,
-    directory: TempDir,
+    /// Plugins, and their cache.
+    pub directory: TempDir,
     _control: Runtime,
 }
 
@@ -41,11 +42,6 @@ impl Bench {
         // This program cannot compile in a child of its own.
         workshop.artifacts = Artifacts::open(directory.path().join("cache"), Compiler::InProcess).unwrap();
         Bench { workshop, directory, _control: control }
-    }
-
-    /// Puts a component into the plugin directory.
-    pub fn add(&self, component: &Path) {
-        std::fs::copy(component, self.directory.path().join(component.file_name().unwrap())).unwrap();
     }
 
     pub fn compile(&self, text: &str, before: Option<&Snapshot>) -> Snapshot {

@@ -205,7 +205,7 @@ async fn filtered(
     let (send, receive) = mpsc::channel(FILTERED_FRAMES);
     // The filter works in a task of its own, because a guest may suspend and a body is polled.
     // When the reader goes away its next send fails, and the instance goes with it.
-    tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send, subject.id.clone()));
+    tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send, subject.id));
     ControlFlow::Continue(Body::wrap(Filtered(receive)))
 }
 
