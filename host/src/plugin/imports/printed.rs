@@ -18,6 +18,10 @@ const LINE_BYTES_MAX: usize = super::log::MESSAGE_BYTES_MAX;
 /// everything else.
 const LINES_MAX: u32 = 10_000;
 
+/// Bytes that one call may print; the rest of it is dropped. What is printed is looked at byte by
+/// byte, in time that is nobody's but the gateway's.
+const CALL_BYTES_MAX: usize = 64 << 10;
+
 /// Joins what is written into lines: Python writes a word at a time.
 #[derive(Clone)]
 pub(in crate::plugin) struct Printed(Arc<Mutex<Line>>);
@@ -45,7 +49,10 @@ struct Line {
 
 impl Line {
     fn push(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        if self.left == 0 {
+            return;
+        }
+        for byte in bytes.iter().take(CALL_BYTES_MAX) {
             if *byte == b'\n' || self.text.len() >= LINE_BYTES_MAX {
                 self.log();
             }
@@ -89,5 +96,44 @@ impl AsyncWrite for Printed {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.end();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::policy::Grants;
+
+    fn printed() -> Printed {
+        Printed::by(&Arc::new(About { label: "p".into(), grants: Grants::default() }))
+    }
+
+    fn state(printed: &Printed) -> (usize, u32) {
+        let line = printed.0.lock().unwrap();
+        (line.text.len(), LINES_MAX - line.left)
+    }
+
+    #[test]
+    fn pieces_become_lines_and_a_long_line_is_cut() {
+        let printed = printed();
+        printed.push(b"a piece, ");
+        assert_eq!(state(&printed), (9, 0));
+        printed.push(b"and the rest\n\nmore");
+        assert_eq!(state(&printed), (4, 1));
+        printed.push(&[b'x'; LINE_BYTES_MAX]);
+        assert_eq!(state(&printed), (4, 2));
+        printed.end();
+        assert_eq!(state(&printed), (0, 3));
+    }
+
+    #[test]
+    fn a_flood_ends() {
+        let printed = printed();
+        let flood = [b'\n', b'x'].repeat(CALL_BYTES_MAX);
+        for _ in 0..10 {
+            printed.push(&flood);
+        }
+        let (kept, lines) = state(&printed);
+        assert!(kept <= 1 && lines == LINES_MAX, "{kept} bytes, {lines} lines");
     }
 }
