@@ -368,18 +368,10 @@ fn links_lead_somewhere() {
 
 #[test]
 fn each_language_has_a_page_that_says_its_tools_and_commands() {
-    use witgate_toolchain::{Language, Tool};
+    use witgate_toolchain::Language;
     let mut wrong = Vec::new();
     for language in Language::ALL {
-        let (folder, tools): (&str, &[Tool]) = match language {
-            Language::C => ("c", &[Tool::Zig]),
-            Language::Cpp => ("cpp", &[Tool::Zig]),
-            Language::Zig => ("zig", &[Tool::Zig]),
-            Language::Go => ("go", &[Tool::Go]),
-            Language::JavaScript => ("javascript", &[Tool::ComponentizeQjs]),
-            Language::TypeScript => ("typescript", &[Tool::ComponentizeQjs, Tool::TypeScript]),
-            Language::Python => ("python", &[Tool::ComponentizePy]),
-        };
+        let (folder, tools) = (language.folder(), language.tools());
         let page = format!("docs/languages/{folder}.md");
         let text = read(&page);
         let wanted = tools.iter().map(|tool| tool.package().to_string()).chain([

@@ -10,30 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use witgate_test_support::{Origin, Request};
-use witgate_toolchain::{Language, Tool};
+use witgate_toolchain::Language;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The tools that a language needs.
-fn tools(language: Language) -> &'static [Tool] {
-    match language {
-        Language::C | Language::Cpp | Language::Zig => &[Tool::Zig],
-        Language::Go => &[Tool::Go],
-        Language::JavaScript => &[Tool::ComponentizeQjs],
-        Language::TypeScript => &[Tool::TypeScript, Tool::ComponentizeQjs],
-        Language::Python => &[Tool::ComponentizePy],
-    }
-}
-
-/// A folder name for it.
-fn folder(language: Language) -> &'static str {
-    if language == Language::Cpp { "cpp" } else { language.name() }
-}
-
 fn is_here(language: Language) -> bool {
-    let missing = tools(language).iter().find_map(|tool| tool.command().err());
+    let missing = language.tools().iter().find_map(|tool| tool.command().err());
     let Some(why) = missing else { return true };
     assert!(std::env::var_os("WITGATE_LANGUAGES").is_none(), "{}: {why}", language.name());
     eprintln!("{} is left out: {why}", language.name());
@@ -82,7 +66,7 @@ fn all_of(language: Language) {
     if !is_here(language) {
         return;
     }
-    let name = folder(language);
+    let name = language.folder();
     let suite = kept("suite", name);
     copy(&root().join("tests/languages").join(name), &suite);
     passes(&suite, Some(&root().join("tests/languages/suite.yaml")));
@@ -96,10 +80,10 @@ fn all_of(language: Language) {
 
 /// What `plugin new` writes.
 fn new(language: Language, kind: &str) -> PathBuf {
-    let folder = kept(kind, folder(language));
+    let folder = kept(kind, language.folder());
     let fresh = tempfile::tempdir().unwrap();
     let path = fresh.path().join("new").display().to_string();
-    let name = format!("in-{}", self::folder(language));
+    let name = format!("in-{}", language.folder());
     let output = setup().command(&["plugin", "new", &name, "--language", language.name(), "--path", &path]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     copy(&fresh.path().join("new"), &folder);
@@ -212,7 +196,7 @@ fn all_languages_in_one_chain_under_load() {
     for language in here {
         let folder = new(language, "chain");
         passes(&folder, None);
-        let name = format!("in-{}", self::folder(language));
+        let name = format!("in-{}", language.folder());
         setup = setup.plugin(&name, &folder.join(format!("{name}.wasm")));
         chain.push(json!({
             "plugin": name,

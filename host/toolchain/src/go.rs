@@ -3,12 +3,11 @@
 //! The author's files are the package `policy`; the generated module imports that. Nothing is
 //! fetched: the support module that generated code uses comes with its generator.
 
-use crate::bindings;
 use crate::component::{Metadata, encode};
 use crate::project::SOURCES;
 use crate::tool::{Tool, run};
 use crate::world::World;
-use crate::{Options, Project, save, unusable};
+use crate::{Options, Project, bindings, clear, save, unusable};
 use std::fs;
 use std::path::Path;
 
@@ -32,21 +31,14 @@ const SDK: (&str, &str) = ("verdict/verdict.go", include_str!("../sdk/go/verdict
 pub fn build(project: &Project, options: Options, folder: &Path) -> Result<Vec<u8>, String> {
     let world = World::of(project)?;
     let module = folder.join("go");
-    if module.exists() {
-        fs::remove_dir_all(&module).map_err(|error| unusable(&module, &error))?;
-    }
+    clear(&module)?;
     generate(&world, &module)?;
     project.sources()?;
-    let sources = project.folder.join(SOURCES);
-    for source in project.inputs()? {
-        let Ok(name) = source.strip_prefix(&sources) else { continue };
-        // A filter's package is generated in part.
-        let target = match name.starts_with(FILTER) {
-            true => module.join(name),
-            false => module.join(SOURCES).join(name),
-        };
-        save(&target, &fs::read(&source).map_err(|error| unusable(&source, &error))?)?;
-    }
+    // A filter's package is generated in part.
+    project.copy_sources(|name| match name.starts_with(FILTER) {
+        true => module.join(name),
+        false => module.join(SOURCES).join(name),
+    })?;
     let core = folder.join("core.wasm");
     let mut go = Tool::Go.command()?;
     go.current_dir(&module).args(["build", "-buildmode=c-shared", "-trimpath", "-o"]).arg(&core);

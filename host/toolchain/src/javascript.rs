@@ -8,7 +8,7 @@
 use crate::project::SOURCES;
 use crate::tool::{Tool, run, run_quietly};
 use crate::world::World;
-use crate::{Language, Project, save, unusable};
+use crate::{Language, Project, clear, save, unusable};
 use std::fs;
 use std::path::Path;
 
@@ -22,21 +22,16 @@ const FILES: [(&str, &str); 4] = [
 /// # Errors
 /// As `crate::build`.
 pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
-    // That the world exists is found out here, with a better message than the tool's.
-    World::of(project)?;
     let (wit, modules) = (folder.join("wit"), folder.join(SOURCES));
     World::write(project, &wit)?;
     let root = project.root()?;
-    // A module that the author has deleted must not be found here.
-    if modules.exists() {
-        fs::remove_dir_all(&modules).map_err(|error| unusable(&modules, &error))?;
-    }
+    clear(&modules)?;
     for (name, text) in FILES {
         save(&modules.join(name), text.as_bytes())?;
     }
     match project.language {
         Language::TypeScript => compile(project, &modules)?,
-        _ => project.copy_sources(&modules)?,
+        _ => project.copy_sources(|name| modules.join(name))?,
     }
     let entry = modules.join(root.with_extension("js").file_name().unwrap_or_default());
     let text = fs::read_to_string(&entry).map_err(|error| unusable(&entry, &error))?;

@@ -19,11 +19,12 @@ mod world;
 
 pub use project::{Language, MANIFEST, Project};
 pub use scaffold::scaffold;
-pub use tool::{Tool, folder as tools};
+pub use tool::Tool;
 pub use world::{POLICY_WIT, contract};
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where a project's bindings and half-done work are; may be deleted at any time.
@@ -36,19 +37,13 @@ pub struct Options {
     pub debug: bool,
 }
 
-/// A component, and whether it had to be built.
-pub struct Built {
-    pub component: Vec<u8>,
-    /// False: nothing has changed since the last build, and this is what came of that.
-    pub is_new: bool,
-}
-
-/// Builds the project's component. The tools' own messages go to standard error.
+/// Builds the project's component, or takes that of the last build if nothing has changed. The
+/// tools' own messages go to standard error.
 ///
 /// # Errors
 /// Why there is none: what is missing with the command that installs it, or that the sources do
 /// not build.
-pub fn build(project: &Project, options: Options) -> Result<Built, String> {
+pub fn build(project: &Project, options: Options) -> Result<Vec<u8>, String> {
     let inputs = project.inputs()?;
     let fingerprint = fingerprint(project, options, &inputs)?;
     let folder = project.folder.join(BUILD);
@@ -56,7 +51,7 @@ pub fn build(project: &Project, options: Options) -> Result<Built, String> {
     if fs::read_to_string(&stamp).is_ok_and(|last| last == fingerprint)
         && let Ok(component) = fs::read(&kept)
     {
-        return Ok(Built { component, is_new: false });
+        return Ok(component);
     }
     fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
     let _ = fs::remove_file(&stamp);
@@ -68,7 +63,7 @@ pub fn build(project: &Project, options: Options) -> Result<Built, String> {
     };
     save(&kept, &component)?;
     save(&stamp, fingerprint.as_bytes())?;
-    Ok(Built { component, is_new: true })
+    Ok(component)
 }
 
 /// Of all that goes into a build but the tools, which cargo-like precision would have to ask for
@@ -100,6 +95,14 @@ fn bindings(
         .generate(&mut resolve, world.id, &mut files)
         .map_err(|error| format!("no bindings for the world: {error:#}"))?;
     Ok(files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect())
+}
+
+/// Takes away what an earlier build left in `folder`, so that nothing which is gone is found there.
+fn clear(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(unusable(folder, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes unless it is there already, so that compilers which look at times see no change.

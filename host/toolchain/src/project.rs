@@ -1,6 +1,6 @@
 //! A project: its manifest, its language, and the files that go into it.
 
-use crate::{save, unusable};
+use crate::{Tool, save, unusable};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,22 @@ impl Language {
             why += &format!("\ndid you mean `{near}`?");
         }
         Err(why)
+    }
+
+    /// What folders are called for it.
+    pub fn folder(self) -> &'static str {
+        if self == Language::Cpp { "cpp" } else { self.name() }
+    }
+
+    /// What its builds call.
+    pub fn tools(self) -> &'static [Tool] {
+        match self {
+            Language::C | Language::Cpp | Language::Zig => &[Tool::Zig],
+            Language::Go => &[Tool::Go],
+            Language::JavaScript => &[Tool::ComponentizeQjs],
+            Language::TypeScript => &[Tool::TypeScript, Tool::ComponentizeQjs],
+            Language::Python => &[Tool::ComponentizePy],
+        }
     }
 
     /// The ending of its sources.
@@ -189,15 +205,16 @@ impl Project {
         }
     }
 
-    /// Copies `src/` into `folder`, for tools that write beside the sources.
+    /// Copies `src/`, each file to where `place` wants its name, for tools that write beside the
+    /// sources.
     ///
     /// # Errors
     /// What cannot be copied.
-    pub(crate) fn copy_sources(&self, folder: &Path) -> Result<(), String> {
+    pub(crate) fn copy_sources(&self, place: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
         let sources = self.folder.join(SOURCES);
         for file in self.inputs()? {
             let Ok(name) = file.strip_prefix(&sources) else { continue };
-            save(&folder.join(name), &fs::read(&file).map_err(|error| unusable(&file, &error))?)?;
+            save(&place(name), &fs::read(&file).map_err(|error| unusable(&file, &error))?)?;
         }
         Ok(())
     }

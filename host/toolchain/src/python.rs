@@ -5,7 +5,7 @@
 
 use crate::tool::{Tool, run};
 use crate::world::World;
-use crate::{Project, save, unusable};
+use crate::{Project, clear, save, unusable};
 use std::fs;
 use std::path::Path;
 
@@ -14,18 +14,13 @@ const SDK: (&str, &str) = ("witgate.py", include_str!("../sdk/python/witgate.py"
 /// # Errors
 /// As `crate::build`.
 pub fn build(project: &Project, folder: &Path) -> Result<Vec<u8>, String> {
-    World::of(project)?;
     let (wit, modules, bindings) = (folder.join("wit"), folder.join("python"), folder.join("bindings"));
     World::write(project, &wit)?;
     project.root()?;
-    if modules.exists() {
-        fs::remove_dir_all(&modules).map_err(|error| unusable(&modules, &error))?;
-    }
-    project.copy_sources(&modules)?;
+    clear(&modules)?;
+    project.copy_sources(|name| modules.join(name))?;
     save(&modules.join(SDK.0), SDK.1.as_bytes())?;
-    if bindings.exists() {
-        fs::remove_dir_all(&bindings).map_err(|error| unusable(&bindings, &error))?;
-    }
+    clear(&bindings)?;
     // Packages of this machine's Python would be taken in, from wherever it finds an environment.
     let empty = folder.join("environment");
     let packages = empty.join("lib/site-packages");

@@ -90,7 +90,7 @@ impl Tool {
 }
 
 /// `$WITGATE_TOOLS`, or `witgate/tools` below `$XDG_DATA_HOME` (`~/.local/share`).
-pub fn folder() -> PathBuf {
+fn folder() -> PathBuf {
     let set =
         |name| env::var_os(name).filter(|value: &std::ffi::OsString| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("WITGATE_TOOLS") {

@@ -1,6 +1,6 @@
 //! The world that a project implements: one of `witgate:policy`, or its own over it.
 
-use crate::{Project, save, unusable};
+use crate::{Project, clear, save, unusable};
 use std::fs;
 use std::path::Path;
 use wit_parser::{PackageId, Resolve, WorldId, WorldItem};
@@ -54,11 +54,10 @@ impl World {
     /// those that it uses in `deps/`.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// As `of`, which knows better what is wrong than tools do; what cannot be written.
     pub fn write(project: &Project, folder: &Path) -> Result<(), String> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(|error| unusable(folder, &error))?;
-        }
+        World::of(project)?;
+        clear(folder)?;
         let own = project.folder.join("wit");
         if !own.is_dir() {
             return save(&folder.join("policy.wit"), POLICY_WIT.as_bytes());

@@ -86,9 +86,9 @@ struct Source {
 fn built(folder: &Path, debug: bool) -> Result<Source, String> {
     if Project::is_in(folder) {
         let project = Project::read(folder)?;
-        let built = witgate_toolchain::build(&project, Options { debug })?;
+        let bytes = witgate_toolchain::build(&project, Options { debug })?;
         let artifact = project.folder.join(BUILD).join("component.wasm");
-        return Ok(Source { name: project.name, artifact, bytes: built.component });
+        return Ok(Source { name: project.name, artifact, bytes });
     }
     if !folder.join("Cargo.toml").is_file() {
         return Err(format!(

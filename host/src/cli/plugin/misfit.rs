@@ -3,7 +3,7 @@
 //! `inspect` and `build` add it to the runtime's own words, which name the first mismatch only.
 //! Compares names; types are the runtime's business.
 
-use strsim::jaro_winkler;
+use crate::config::diagnostic;
 use wit_component::DecodedWasm;
 use wit_parser::WorldItem;
 
@@ -65,11 +65,8 @@ pub fn tell(bytes: &[u8]) -> Vec<String> {
 }
 
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let near = names
-        .map(|known| (jaro_winkler(name, known), known))
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .filter(|(likeness, _)| *likeness > 0.8);
-    near.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default()
+    let near = diagnostic::nearest(name, names);
+    near.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]
