@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .NOTPARALLEL:
-.PHONY: help run test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo languages bench-growth fuzz soak conformance
+.PHONY: help run release test fmt lint docs unit audit bench bench-check bench-peers wasm-target build clean-demo languages bench-growth fuzz soak conformance
 
 # rustup installs here; a fresh shell may not have it on its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -36,6 +36,9 @@ run: ## build the gateway and start the airline demo (Ctrl-C ends it)
 build: wasm-target ## build the release binary: target/release/witgate
 	@tools/require.sh gcc
 	$(CARGO) build --release --locked -p witgate
+
+release: ## build the binary to deploy, by a profile of its own work: target/pgo/witgate
+	@tools/release.sh
 
 # Clippy first, then rustdoc: both need the dependencies' metadata only, and share it. The tests
 # come last, with the dependencies' code.

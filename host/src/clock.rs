@@ -70,8 +70,14 @@ impl Clock {
 
     /// Nanoseconds since this clock was made; never goes back.
     pub fn monotonic_nanos(&self) -> u64 {
+        self.nanos_at(Instant::now)
+    }
+
+    /// As `monotonic_nanos`, when the system's clock has been read already; a manual one goes its
+    /// own way.
+    pub fn nanos_at(&self, now: impl FnOnce() -> Instant) -> u64 {
         match &self.0 {
-            Source::System { start } => nanos(start.elapsed()),
+            Source::System { start } => nanos(now().saturating_duration_since(*start)),
             Source::Manual(manual) => manual.nanos.load(Ordering::Relaxed),
         }
     }

@@ -31,3 +31,4 @@ pub mod message;
 pub mod telemetry;
 
 pub mod clock;
+pub mod socket;

@@ -1,7 +1,7 @@
 //! Bodies: streamed with back-pressure, buffered for policies within limits, filtered chunk by
 //! chunk, and never silently short.
 
-use crate::fixture::{echo, probe, setup, setup_with_probe};
+use crate::fixture::{echo, probe, setup, setup_with_probe, with};
 use serde_json::{Value, json};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -164,6 +164,32 @@ fn streams_are_filtered_chunk_by_chunk() {
 
     let gateway = start(&origin, json!({"response_body": "stream", "body": {"do": "swallow"}}));
     assert_eq!(gateway.send(Request::post("/echo", "hello")).expect(200).text(), "");
+}
+
+#[test]
+fn a_filter_s_instance_serves_again_after_its_body() {
+    let origin = Origin::mirror();
+    let serve = |act: &str, instances: u32| {
+        let policy = probe(json!({
+            "request_body": "stream", "body": {"do": act}, "writes": ["x-calls"], "request": {"do": "calls"},
+        }));
+        let policy = with(policy, json!({"limits": {"instances": instances}}));
+        setup_with_probe().start(&echo(&origin, json!([policy])).set("server.workers", json!(1)).text())
+    };
+    let gateway = serve("upper", 1);
+    for calls in ["1", "2", "3"] {
+        let seen = gateway.send(Request::post("/echo", "hello")).expect(200).json();
+        assert_eq!(
+            (seen["headers"]["x-calls"][0].as_str(), seen["body"].as_str()),
+            (Some(calls), Some("HELLO"))
+        );
+    }
+    // Nor does one that broke its body off end with it.
+    let gateway = serve("abort", 1);
+    for _ in 0..3 {
+        gateway.send(Request::post("/echo", "hello"));
+        assert_eq!(gateway.metric(r#"witgate_policy_instances{"#), Some(1.0));
+    }
 }
 
 #[test]

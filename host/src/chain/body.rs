@@ -204,7 +204,7 @@ async fn filtered(
     subject.headers_in_hand_mut().remove(CONTENT_LENGTH);
     let (send, receive) = mpsc::channel(FILTERED_FRAMES);
     // The filter works in a task of its own, because a guest may suspend and a body is polled.
-    // When the reader goes away its next send fails, and the instance goes with it.
+    // When the reader goes away its next send fails, and the instance is given back.
     tokio::task::spawn_local(pump(pool.clone(), leased, filter, body, send, subject.id));
     ControlFlow::Continue(Body::wrap(Filtered(receive)))
 }
@@ -215,16 +215,36 @@ async fn pump(
     pool: Rc<Pool>,
     mut leased: Lease,
     filter: Filter,
-    mut body: Body,
+    body: Body,
     send: Sender,
     request: RequestId,
 ) {
+    let flowed = flow(&pool, &mut leased, filter, body, &send, request).await;
+    // Whoever reads has all there is, whatever becomes of the filter.
+    drop(send);
+    let ended = match flowed {
+        Ok(()) => close(&pool, &mut leased, filter, request).await,
+        Err(error @ Failure::Error(_)) => close(&pool, &mut leased, filter, request).await.and(Err(error)),
+        Err(failure) => Err(failure),
+    };
+    let _ = leased.finish(ended);
+}
+
+/// Takes a body through its filter, up to its end or until nobody wants it any more.
+async fn flow(
+    pool: &Pool,
+    leased: &mut Lease,
+    filter: Filter,
+    mut body: Body,
+    send: &Sender,
+    request: RequestId,
+) -> Result<(), Failure> {
     loop {
         let (data, trailers, ended) = match body.frame().await {
             None => (Bytes::new(), None, true),
             Some(Err(error)) => {
                 let _ = send.send(Err(error)).await;
-                return;
+                return Ok(());
             }
             Some(Ok(frame)) => match frame.into_data() {
                 // An HTTP/2 frame may be empty without being the last.
@@ -252,30 +272,36 @@ async fn pump(
                 let policy = pool.policy().label();
                 tracing::info!(target: "policy", %policy, request = %request, "broke a body off: {why}");
                 let _ = send.send(Err("broken off by a policy".into())).await;
-                return;
+                return Ok(());
             }
             // Some of the body may be gone already, so neither `skip` nor an answer is possible.
             Err(failure) => {
                 metrics.call(Hook::Chunk, Outcome::Error, nanos);
-                let (policy, hook) = (pool.policy().label(), Hook::Chunk.label());
-                tracing::warn!(target: "policy", %policy, hook, request = %request, "{failure}");
-                let _ = leased.finish::<()>(Err(failure));
+                tell(pool, request, &failure);
                 let _ = send.send(Err("a policy failed".into())).await;
-                return;
+                return Err(failure);
             }
         };
         if !passed.is_empty() && send.send(Ok(Frame::data(passed))).await.is_err() {
-            return;
+            return Ok(());
         }
         if last {
             if let Some(trailers) = trailers {
                 let _ = send.send(Ok(trailers)).await;
             }
-            // A filter keeps its instance to itself, so the instance ends with the body: its
-            // destructor is not trusted with another exchange.
-            return;
+            return Ok(());
         }
     }
+}
+
+/// Ends a filter, so that its instance can serve again.
+async fn close(pool: &Pool, leased: &mut Lease, filter: Filter, request: RequestId) -> Result<(), Failure> {
+    leased.close_filter(filter).await.inspect_err(|failure| tell(pool, request, failure))
+}
+
+fn tell(pool: &Pool, request: RequestId, failure: &Failure) {
+    let (policy, hook) = (pool.policy().label(), Hook::Chunk.label());
+    tracing::warn!(target: "policy", %policy, hook, request = %request, "{failure}");
 }
 
 struct Filtered(mpsc::Receiver<Result<Frame<Bytes>, BodyError>>);

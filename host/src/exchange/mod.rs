@@ -36,7 +36,7 @@ use outcome::{Answered, Outcome};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tunnel::Spoken;
 
 /// Answers the requests of one listener on one worker.
@@ -177,13 +177,11 @@ async fn send(
         expectation::state(&mut request);
     }
     let mut call = Call { upgrade: upgrade.is_some(), ..Call::default() };
-    let asked = Instant::now();
     let sent = pool.send(request, &mut call).await;
-    let elapsed = asked.elapsed();
-    account.called(elapsed);
+    account.called(call.took);
     match sent {
         Ok(response) => {
-            metrics.answered(elapsed);
+            metrics.answered(call.took);
             let (mut parts, body) = response.into_parts();
             let protocol = receive_response(&mut parts.headers);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -4,6 +4,7 @@
 //! went: with its connection, or with the tunnel that took it over. Never buffers, never blocks.
 
 use super::Counters;
+use crate::socket;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        socket::poll_write_vectored(Pin::new(&mut self.stream), cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

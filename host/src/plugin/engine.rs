@@ -1,17 +1,14 @@
-//! The Wasm engine: its settings, its instance slots and its clock tick.
+//! The Wasm engine: its settings, its instance slots, and the ticker that goes with it.
 //!
 //! One engine serves the whole process; `load` compiles for it, `instance` runs on it. Concurrency
 //! support is off: it triples the price of a call, and what suspends (a fetch) runs on a fiber.
 //! Never compiles by itself.
 
+use super::ticker::Ticker;
 use std::sync::Arc;
-use std::time::Duration;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
-
-/// One tick of the epoch, the grain of every time limit.
-pub const TICK: Duration = Duration::from_millis(1);
 
 /// The most memory that any instance can be granted; the pool reserves address space, not memory.
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
@@ -37,12 +34,12 @@ pub enum Allocation {
     OnDemand,
 }
 
-/// The engine with its ticker. Cheap to clone; the ticker ends with the last clone.
+/// The engine with its ticker. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
     engine: Engine,
     allocation: Allocation,
-    _ticker: Arc<Ticker>,
+    ticker: Arc<Ticker>,
 }
 
 impl Runtime {
@@ -65,29 +62,19 @@ impl Runtime {
         self.allocation
     }
 
+    /// What instances of this engine hold while they live.
+    pub(super) fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
+    }
+
     fn ticking(engine: Engine, allocation: Allocation) -> Runtime {
-        let ticker = Arc::new(Ticker);
-        let alive = Arc::downgrade(&ticker);
-        let ticked = engine.weak();
-        std::thread::Builder::new()
-            .name("epoch".into())
-            .spawn(move || {
-                while alive.strong_count() > 0 {
-                    std::thread::sleep(TICK);
-                    let Some(engine) = ticked.upgrade() else { return };
-                    engine.increment_epoch();
-                }
-            })
-            .map(drop)
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "no thread for the epoch: policies would run without a time limit");
-                std::process::abort();
-            });
-        Runtime { engine, allocation, _ticker: ticker }
+        let ticker = Ticker::start(&engine).unwrap_or_else(|error| {
+            tracing::error!(%error, "no thread for the epoch: policies would run without a time limit");
+            std::process::abort();
+        });
+        Runtime { engine, allocation, ticker }
     }
 }
-
-struct Ticker;
 
 /// An engine with our settings and room for so many memories. Compiling in a child process uses
 /// the same settings with no more than one, since slots take address space and do not matter there.

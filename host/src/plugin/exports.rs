@@ -12,7 +12,7 @@ use super::load::is_of;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, Instance as Linked, Lift, ResourceAny, TypedFunc,
+    Component, ComponentExportIndex, ComponentNamedList, Instance as Linked, Lift, ResourceAny,
 };
 
 /// What a hook's call gives: the outer error is the runtime's, the inner one the guest's own.
@@ -37,8 +37,8 @@ pub(super) struct Hooks {
 }
 
 pub(super) struct FilterHooks {
-    pub construct: TypedFunc<(Direction, Vec<u8>), (ResourceAny,)>,
-    pub chunk: TypedFunc<(ResourceAny, Vec<u8>, bool), Answer<ChunkVerdict>>,
+    pub construct: Hook<(Direction, &'static [u8]), (ResourceAny,)>,
+    pub chunk: Hook<(ResourceAny, &'static [u8], bool), Answer<ChunkVerdict>>,
 }
 
 /// Which hooks a component exports.
@@ -226,8 +226,8 @@ impl Taking<'_> {
         let construct = self.linked.get_func(&mut *self.store, places.construct).ok_or_else(missing)?;
         let chunk = self.linked.get_func(&mut *self.store, places.chunk).ok_or_else(missing)?;
         Ok(FilterHooks {
-            construct: construct.typed(&*self.store).map_err(mismatch)?,
-            chunk: chunk.typed(&*self.store).map_err(mismatch)?,
+            construct: Hook::check(construct, &*self.store).map_err(mismatch)?,
+            chunk: Hook::check(chunk, &*self.store).map_err(mismatch)?,
         })
     }
 }

@@ -3,9 +3,10 @@
 //! `exports` finds hooks and `instance` calls them. The check and the unchecked use of it stand side
 //! by side here.
 
+use super::bindings::Direction;
 use super::block::{Given, Note};
 use std::marker::PhantomData;
-use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
+use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, ResourceAny, TypedFunc};
 use wasmtime::{AsContext, Result};
 
 /// A function of a guest with the parameter type `P` (any lifetime of it) and the result `R`.
@@ -38,6 +39,12 @@ impl Parameters for (Given<'static>, Note<'static>) {
 }
 impl Parameters for (&'static [u8], &'static [u8]) {
     type At<'a> = (&'a [u8], &'a [u8]);
+}
+impl Parameters for (Direction, &'static [u8]) {
+    type At<'a> = (Direction, &'a [u8]);
+}
+impl Parameters for (ResourceAny, &'static [u8], bool) {
+    type At<'a> = (ResourceAny, &'a [u8], bool);
 }
 impl Parameters for (&'static [Vec<Option<String>>],) {
     type At<'a> = (&'a [Vec<Option<String>>],);

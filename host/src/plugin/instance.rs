@@ -5,7 +5,6 @@
 
 use super::bindings::{BodyVerdict, ChunkVerdict, Direction, Verdict};
 use super::block::{Block, Given, Note};
-use super::engine::TICK;
 use super::exports::{Answer, Hooks};
 use super::facts::Facts;
 use super::failure::Failure;
@@ -14,6 +13,7 @@ use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
 use super::plan::{Ask, Plan};
 use super::seats::Seat;
+use super::ticker::{TICK, Ticking};
 use super::trap;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub struct Instance {
     ticks: u64,
     /// Among the instances of its worker; given up after the store.
     seat: Option<Seat>,
+    #[expect(dead_code, reason = "held for its drop")]
+    ticking: Ticking,
 }
 
 /// A header hook with its parameters: values in the order of the plan's reads, and the note that an
@@ -67,6 +69,7 @@ impl Instance {
         time: Duration,
     ) -> Result<Instance, Failure> {
         let ticks = u64::try_from(time.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX).max(1);
+        let ticking = plugin.ticker.hold();
         let mut store = Store::new(plugin.pre.engine(), guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(LIFT_BYTES_MAX);
@@ -86,7 +89,7 @@ impl Instance {
             plugin.places.take(&linked, &mut store, plugin.is_checked()).map_err(Failure::Instance)?;
         plugin.set_checked();
         let block = plugin.lends_block().then(Block::default);
-        Ok(Instance { store, hooks, block, fiber, ticks, seat: None })
+        Ok(Instance { store, hooks, block, fiber, ticks, seat: None, ticking })
     }
 
     /// Holds on to its seat for as long as it lives.
@@ -213,13 +216,13 @@ impl Instance {
         }
     }
 
-    /// Makes a body filter, which lives until this instance is dropped.
+    /// Makes a body filter, which lives until it is closed or this instance ends.
     pub async fn open_filter(&mut self, direction: Direction, note: &[u8]) -> Result<Filter, Failure> {
         let Some(construct) = self.hooks.filter.as_ref().map(|hooks| hooks.construct) else {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
         self.prepare(self.ticks);
-        let result = self.run_typed(construct, (direction, note.to_vec())).await;
+        let result = self.run_typed(construct.typed(), (direction, note)).await;
         result.map(|(filter,)| Filter(filter))
     }
 
@@ -234,8 +237,26 @@ impl Instance {
             return Err(Failure::Instance("exports no body-stream".into()));
         };
         self.prepare(self.ticks);
-        let (answer,) = self.run_typed(chunk, (filter.0, data.to_vec(), last)).await?;
+        let (answer,) = self.run_typed(chunk.typed(), (filter.0, data, last)).await?;
         answer.map_err(error)
+    }
+
+    /// Ends a filter: its destructor runs, for no longer than a hook may.
+    ///
+    /// # Errors
+    /// `Failure`, after which the instance is dead.
+    pub async fn close_filter(&mut self, filter: Filter) -> Result<(), Failure> {
+        self.prepare(self.ticks);
+        let closed = if self.fiber {
+            let closing = filter.0.resource_drop_async(&mut self.store);
+            match tokio::time::timeout(WAIT_MAX, closing).await {
+                Ok(closed) => closed,
+                Err(_) => return Err(Failure::Timeout),
+            }
+        } else {
+            filter.0.resource_drop(&mut self.store)
+        };
+        closed.map_err(|error| failure(&self.store, error))
     }
 
     /// Bytes of linear memory in use.

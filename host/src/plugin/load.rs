@@ -13,6 +13,7 @@ use super::guest::Guest;
 use super::imports;
 use super::instance::Instance;
 use super::policy::{About, Grants, Services, block_on};
+use super::ticker::Ticker;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,7 @@ pub struct Plugin {
     needs_fiber: bool,
     wants_facts: bool,
     lends_block: bool,
+    pub(super) ticker: Arc<Ticker>,
     pub(super) pre: InstancePre<Guest>,
 }
 
@@ -87,6 +89,7 @@ impl Plugin {
             lends_block: block::is_lent(bytes),
             imports,
             schema: serde_json::Value::Null,
+            ticker: runtime.ticker().clone(),
             pre,
         };
         // Types are checked on the way, so that a hook of the wrong type is named before a missing one.

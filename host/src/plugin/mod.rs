@@ -23,6 +23,7 @@ pub mod policy;
 pub mod pool;
 pub mod quarantine;
 pub mod seats;
+mod ticker;
 mod trap;
 
 pub use bindings::{BodyVerdict, ChunkVerdict, Direction, Edit, Reply, Verdict};

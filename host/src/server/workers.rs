@@ -17,6 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 
+/// Turns of tasks between two looks at the sockets. More than the runtime would take by itself: with
+/// many connections at work each look finds more to do, and a turn is a few microseconds.
+const TURNS: u32 = 256;
+
 /// What a worker is told to do.
 pub enum Order {
     /// Accept on this socket.
@@ -101,14 +105,17 @@ struct Start {
 
 fn run(start: Start, log: Option<WorkerLog>, mut orders: mpsc::UnboundedReceiver<Order>) {
     enter_worker(start.index);
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(worker = start.index, %error, "a worker has no runtime");
-                return;
-            }
-        };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(TURNS)
+        .build_local(Default::default())
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(worker = start.index, %error, "a worker has no runtime");
+            return;
+        }
+    };
     runtime.block_on(async move {
         let Start { index, count, cell, clock, metrics, generations } = start;
         let worker = Worker::start(index, Seats::share(count), &cell, clock, metrics, log, generations);

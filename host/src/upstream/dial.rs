@@ -6,6 +6,7 @@
 
 use super::UpstreamError;
 use super::settings::{Protocol, Settings};
+use crate::socket;
 use arc_swap::ArcSwapOption;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -318,7 +319,7 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Plain(stream) => socket::poll_write_vectored(Pin::new(stream), cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }

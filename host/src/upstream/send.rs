@@ -56,6 +56,8 @@ pub struct Call {
     pub endpoint: Option<Arc<str>>,
     /// Time spent on connecting, of all tries.
     pub connect: Duration,
+    /// Time until the response's head, or the failure.
+    pub took: Duration,
     /// Something of a streaming request body was taken from the client.
     pub body_started: bool,
 }
@@ -157,7 +159,8 @@ impl Pool {
         request: Request<Body>,
         call: &mut Call,
     ) -> Result<Response<Body>, Failure> {
-        let now = self.clock.monotonic_nanos();
+        let begun = Instant::now();
+        let now = self.clock.nanos_at(|| begun.into_std());
         let settings = &self.upstream.settings;
         self.upstream.counters.requests.fetch_add(1, Relaxed);
         if settings.retry.attempts > 0 {
@@ -181,6 +184,7 @@ impl Pool {
         if sent.is_err() {
             self.upstream.counters.failures.fetch_add(1, Relaxed);
         }
+        call.took = begun.elapsed();
         sent
     }
 
