@@ -305,6 +305,17 @@ fn resets_that_the_server_is_made_to_send_are_counted() {
 }
 
 #[test]
+fn a_client_must_not_push() {
+    // RFC 9113, 8.4.
+    let (gateway, _origin) = start();
+    let mut connection = frames::open(gateway.public());
+    let promise = [&2_u32.to_be_bytes()[..], &frames::get("/echo", &[])].concat();
+    connection.send(frame(frames::PUSH_PROMISE, END_HEADERS, 1, &promise));
+    let end = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY);
+    assert_eq!(end.map(|frame| frame.code()), Some(frames::PROTOCOL_ERROR));
+}
+
+#[test]
 fn header_limits_hold_for_http2() {
     let origin = Origin::mirror();
     let config = echo(&origin, json!([])).set("listeners.0.limits", json!({"header_bytes": "16KiB"}));
@@ -344,6 +355,26 @@ fn grpc_calls_keep_their_trailers() {
     let seen = &origin.seen()[0];
     assert_eq!(seen.headers.get("te").unwrap(), "trailers");
     assert_eq!(seen.body, b"\0\0\0\0\x01q");
+}
+
+#[test]
+fn pseudo_header_fields_in_trailers_reach_no_upstream() {
+    // RFC 9113, 8.1: malformed, but h2 drops them.
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([]));
+    let mut connection = frames::open(gateway.public());
+    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "a")];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &block(&head)));
+    connection.send(frame(frames::DATA, 0, 1, b"data"));
+    let trailers = block(&[(":method", "DELETE"), (":path", "/b"), ("x-sum", "1")]);
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &trailers));
+    frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).unwrap();
+    let seen = &origin.seen()[0];
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str(), seen.body.as_slice()),
+        ("POST", "/a", &b"data"[..])
+    );
+    let names: Vec<_> = seen.trailers.iter().flat_map(|trailers| trailers.keys()).collect();
+    assert_eq!(names, ["x-sum"]);
 }
 
 #[test]
