@@ -6,8 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tools/wasm-target.sh
+# Debian keeps servers where only root looks.
+export PATH="$PATH:/usr/sbin"
 tools/require.sh gcc curl openssl node h2load haproxy nginx apache2 slowhttptest python3
+# Debian's Python comes without what makes environments.
+python3 -c 'import ensurepip, venv' 2>/dev/null || tools/require.sh python3-venv
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 venv=$target/conformance/python
 wanted=$(sha256sum <tests/conformance/requirements.txt)
@@ -17,13 +20,17 @@ if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
     echo "$wanted" >"$venv/wanted"
 fi
-httpwg=$target/conformance/bin/httpwg
+version=0.2.5
+httpwg=$target/conformance/httpwg-cli-$version/bin/httpwg
 if [ ! -x "$httpwg" ]; then
     echo "witgate: installing httpwg-cli with cargo"
-    cargo install --locked --quiet --root "$target/conformance" --target-dir "$target/conformance/build" \
-        --version 0.2.5 httpwg-cli
+    cargo install --locked --quiet --root "$target/conformance/httpwg-cli-$version" \
+        --target-dir "$target/conformance/build" --version "$version" httpwg-cli
     rm -rf "$target/conformance/build"
 fi
-cargo build --locked -p witgate
+if [ -z "${WITGATE:-}" ]; then
+    tools/wasm-target.sh
+    cargo build --locked -p witgate
+fi
 "$venv/bin/python" tests/conformance/run.py --httpwg "$httpwg" \
     "${WITGATE:-$target/debug/witgate}" "$@"

@@ -4,7 +4,8 @@ const server = require("http").createServer((request, response) => {
   request.on("data", (chunk) => (bytes += chunk.length));
   request.on("end", () => {
     console.log(`${request.method} ${request.url} ${bytes}`);
-    response.end("ok");
+    // httpwg-cli takes answers apart and needs five bytes.
+    response.end("taken");
   });
 });
 server.keepAliveTimeout = 60000;

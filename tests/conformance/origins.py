@@ -16,7 +16,7 @@ daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.error;
-events {{ worker_connections 512; }}
+events {{ worker_connections 4096; }}
 http {{
     log_format seen '$request_method $request_uri';
     access_log {seen} seen;

@@ -38,6 +38,9 @@ def main():
             "sslyze": lambda: clients.check_tls(scene, origins, pathlib.Path(sys.executable)),
             "slowhttptest": lambda: clients.check_slow(scene, origins),
         }
+        unknown = set(arguments.checks) - set(checks)
+        if unknown:
+            parser.error(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(checks)}")
         for name, check in checks.items():
             if arguments.checks and name not in arguments.checks:
                 continue

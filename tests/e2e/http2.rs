@@ -117,19 +117,99 @@ fn fields_that_http2_forbids_never_become_http1() {
     gateway.get("/echo").expect(200);
 }
 
-#[test]
-fn authority_and_host_must_not_disagree() {
-    // CASES B5.
-    let (gateway, origin) = start();
-    let mut connection = frames::open(gateway.public());
-    let fields = frames::get("/echo", &[("host", "other.example")]);
-    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &fields));
-    frames::until(&mut connection, |frame| {
+/// A HEADERS frame on stream 1, the end of the request only with `end`; then what became of the stream:
+/// an answer, or the code of its reset.
+fn outcome(connection: &mut Connection, end: u8, fields: &[u8]) -> Result<(), u32> {
+    connection.send(frame(frames::HEADERS, END_HEADERS | end, 1, fields));
+    let first = frames::until(connection, |frame| {
         matches!(frame.kind, frames::HEADERS | frames::RST_STREAM | frames::GOAWAY)
     });
-    for seen in origin.seen() {
-        assert_eq!(seen.header("host"), Some("localhost"));
+    let first = first.expect("an answer or an error");
+    assert_ne!(first.kind, frames::GOAWAY, "the connection ended: {first:?}");
+    assert_eq!(first.stream, 1);
+    if first.kind == frames::RST_STREAM { Err(first.code()) } else { Ok(()) }
+}
+
+#[test]
+fn malformed_requests_reset_their_stream_only() {
+    // CASES B5; RFC 9113, 8.1.1.
+    let (gateway, origin) = start();
+    let request = |method, path, authority, more: &[(&'static str, &'static str)]| {
+        let first = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)];
+        block(&[&first[..], more].concat())
+    };
+    let malformed = [
+        request("GET", "/echo", "localhost", &[("host", "other.example")]),
+        request("GET", "/echo", "localhost", &[("x", " a")]),
+        request("GET", "/echo", "localhost", &[("x", "a\t")]),
+        request("GET", "/echo", "user@localhost", &[]),
+        request("GET", "*", "localhost", &[]),
+        block(&[(":method", "CONNECT")]),
+        block(&[(":method", "CONNECT"), (":authority", "a")]),
+    ];
+    for fields in &malformed {
+        for end in [END_STREAM, 0] {
+            let shown = String::from_utf8_lossy(fields);
+            let mut connection = frames::open(gateway.public());
+            assert_eq!(outcome(&mut connection, end, fields), Err(frames::PROTOCOL_ERROR), "{shown}");
+            // What comes of the body later is nobody's; the next stream is served.
+            if end == 0 {
+                connection.send(frame(frames::DATA, END_STREAM, 1, b"late"));
+            }
+            let fields = frames::get("/echo/next", &[]);
+            connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 3, &fields));
+            let next = frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).unwrap();
+            assert_eq!(next.stream, 3, "{shown}");
+        }
     }
+    let refused = 2 * malformed.len();
+    assert!(origin.seen().iter().all(|seen| seen.target == "/echo/next"), "{:?}", origin.seen());
+    assert_eq!(origin.count(), refused);
+    let line = gateway.logged("/echo");
+    assert_eq!((&line["status"], &line["reason"]), (&json!(400), &json!("malformed_request")), "{line}");
+    let counted = r#"witgate_exchanges_total{api="",status="400",reason="malformed_request"}"#;
+    eventually("all are counted", || gateway.metric(counted) == Some(refused as f64));
+}
+
+#[test]
+fn what_only_the_gateway_refuses_is_answered() {
+    let (gateway, origin) = start();
+    let pseudo = |method, scheme| [(":method", method), (":scheme", scheme), (":path", "/echo")];
+    let many = [("x", "1"); 101];
+    for fields in [
+        block(&pseudo("GET", "http")),
+        block(&[&pseudo("GET", "ftp")[..], &[(":authority", "a")]].concat()),
+        block(&[&pseudo("GET", "http")[..], &[("host", "a, b")]].concat()),
+        block(&[(":method", "CONNECT"), (":authority", "a:443")]),
+        frames::get("/echo", &many),
+    ] {
+        let answered = outcome(&mut frames::open(gateway.public()), END_STREAM, &fields);
+        assert_eq!(answered, Ok(()), "{}", String::from_utf8_lossy(&fields));
+    }
+    assert_eq!(origin.count(), 0);
+    for (status, reason, times) in
+        [(400, "malformed_request", 3.0), (501, "malformed_request", 1.0), (431, "headers_too_large", 1.0)]
+    {
+        let series = format!(r#"witgate_exchanges_total{{api="",status="{status}",reason="{reason}"}}"#);
+        eventually(&series, || gateway.metric(&series) == Some(times));
+    }
+}
+
+#[test]
+fn a_client_that_sends_nothing_but_malformed_requests_is_sent_away() {
+    // CASES B3, one at a time: it makes the gateway reset.
+    let (gateway, _origin) = start();
+    let mut connection = frames::open(gateway.public());
+    let fields = frames::get("/echo", &[("x", " a")]);
+    let goaway = (0..1_000_u32).find_map(|index| {
+        let _ = connection.try_send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * index, &fields));
+        let ended = frames::until(&mut connection, |frame| {
+            matches!(frame.kind, frames::HEADERS | frames::RST_STREAM | frames::GOAWAY)
+        });
+        ended.filter(|frame| frame.kind == frames::GOAWAY)
+    });
+    assert_eq!(goaway.map(|frame| frame.code()), Some(frames::ENHANCE_YOUR_CALM));
+    gateway.get("/echo").expect(200);
 }
 
 #[test]
@@ -225,6 +305,17 @@ fn resets_that_the_server_is_made_to_send_are_counted() {
 }
 
 #[test]
+fn a_client_must_not_push() {
+    // RFC 9113, 8.4.
+    let (gateway, _origin) = start();
+    let mut connection = frames::open(gateway.public());
+    let promise = [&2_u32.to_be_bytes()[..], &frames::get("/echo", &[])].concat();
+    connection.send(frame(frames::PUSH_PROMISE, END_HEADERS, 1, &promise));
+    let end = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY);
+    assert_eq!(end.map(|frame| frame.code()), Some(frames::PROTOCOL_ERROR));
+}
+
+#[test]
 fn header_limits_hold_for_http2() {
     let origin = Origin::mirror();
     let config = echo(&origin, json!([])).set("listeners.0.limits", json!({"header_bytes": "16KiB"}));
@@ -264,6 +355,26 @@ fn grpc_calls_keep_their_trailers() {
     let seen = &origin.seen()[0];
     assert_eq!(seen.headers.get("te").unwrap(), "trailers");
     assert_eq!(seen.body, b"\0\0\0\0\x01q");
+}
+
+#[test]
+fn pseudo_header_fields_in_trailers_reach_no_upstream() {
+    // RFC 9113, 8.1: malformed, but h2 drops them.
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([]));
+    let mut connection = frames::open(gateway.public());
+    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "a")];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &block(&head)));
+    connection.send(frame(frames::DATA, 0, 1, b"data"));
+    let trailers = block(&[(":method", "DELETE"), (":path", "/b"), ("x-sum", "1")]);
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &trailers));
+    frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).unwrap();
+    let seen = &origin.seen()[0];
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str(), seen.body.as_slice()),
+        ("POST", "/a", &b"data"[..])
+    );
+    let names: Vec<_> = seen.trailers.iter().flat_map(|trailers| trailers.keys()).collect();
+    assert_eq!(names, ["x-sum"]);
 }
 
 #[test]

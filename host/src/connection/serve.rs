@@ -13,13 +13,12 @@ use crate::listener::{Drain, Protocol, Streams};
 use crate::message::peer::Peer;
 use crate::telemetry::reason::Reason;
 use http::request::Parts;
-use http::{Method, Response};
+use http::{Method, Response, Version};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -96,13 +95,14 @@ impl<S: Service> Connections<S> {
         Rc::new(Connections { service, header_count: limits.header_count, http1, http2, sweep })
     }
 
-    /// Answers one request, which is in flight until the result's body is dropped.
+    /// Answers one request, which is in flight until the result's body is dropped. An error resets the
+    /// stream; hyper finds its code there.
     fn answer(
         &self,
         link: &Rc<Link>,
         peer: &Rc<Peer>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<S> {
+    ) -> impl Future<Output = Result<Response<Answer>, h2::Error>> + use<S> {
         let (in_flight, seen) = InFlight::begin(link);
         link.unread.set(!request.body().is_end_stream());
         let (parts, body) = request.into_parts();
@@ -113,13 +113,16 @@ impl<S: Service> Connections<S> {
                 self.service.refused(peer, &parts, fault);
                 // What follows may not be what it seems; take it in and throw it away.
                 link.unread.set(true);
-                Err(refusal(fault, &parts))
+                let malformed = version == Version::HTTP_2 && fault.is_malformed_http2();
+                Err(if malformed { None } else { Some(refusal(fault, &parts)) })
             }
         };
         async move {
             let response = match called {
                 Ok(future) => future.await,
-                Err(refusal) => refusal,
+                Err(Some(refusal)) => refusal,
+                // RFC 9113 section 8.1.1.
+                Err(None) => return Err(h2::Reason::PROTOCOL_ERROR.into()),
             };
             Ok(Answer::response(response, version, to_head, in_flight))
         }

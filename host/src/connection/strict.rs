@@ -18,14 +18,18 @@ use http::{Method, StatusCode, Version};
 pub enum Fault {
     /// RFC 9112 section 3.2: none of the four forms, or one that the method may not use.
     Target,
+    /// RFC 9110 section 4.2: neither `http` nor `https`, of which alone a gateway knows what they mean.
+    Scheme,
     /// RFC 9112 section 3.2: a target has no fragment.
     Fragment,
     /// RFC 9112 section 3.2: HTTP/1.1 needs a `Host`, HTTP/2 it or `:authority`.
     HostMissing,
     /// RFC 9112 section 3.2.
     HostRepeated,
-    /// RFC 9110 section 4.2: no `host [ ":" port ]`; user information among others.
+    /// RFC 9110 section 4.2: no `host [ ":" port ]`.
     HostInvalid,
+    /// RFC 9110 section 4.2.4, RFC 9113 section 8.3.1: the target's host has user information.
+    UserInformation,
     /// RFC 9112 section 3.2, RFC 9113 section 8.3.1: `Host` is not the target's authority.
     HostDisagrees,
     /// RFC 9110 section 8.6: several, or not a number.
@@ -64,14 +68,28 @@ impl Fault {
         }
     }
 
+    /// Whether RFC 9113 calls such a request malformed (section 8.1.1): then it is no request to answer,
+    /// but an error of its stream. What HTTP alone forbids, or this gateway does not do, is answered.
+    pub(super) const fn is_malformed_http2(self) -> bool {
+        match self {
+            // Section 8.3.1: a pseudo-header field with a value that its method may not have; 8.5: CONNECT.
+            Fault::Target | Fault::UserInformation | Fault::HostDisagrees => true,
+            // Sections 8.2.1, 8.2.2.
+            Fault::FieldValue | Fault::ConnectionField => true,
+            _ => false,
+        }
+    }
+
     /// For the client, who sent it.
     pub const fn detail(self) -> &'static str {
         match self {
             Fault::Target => "the request target has no form that the method allows",
+            Fault::Scheme => "the scheme of the request target is neither http nor https",
             Fault::Fragment => "the request target has a fragment",
             Fault::HostMissing => "no host is named",
             Fault::HostRepeated => "Host comes more than once",
             Fault::HostInvalid => "the host is not valid",
+            Fault::UserInformation => "the request target has user information",
             Fault::HostDisagrees => "Host is not the host of the request target",
             Fault::ContentLength => "Content-Length is not one number",
             Fault::LengthAndEncoding => "Content-Length and Transfer-Encoding come together",
@@ -113,7 +131,7 @@ fn check_target(request: &Parts) -> Result<(), Fault> {
         // `http::Uri` takes `GET admin` and `GET host:80` for authorities.
         (None, Some(_)) => return Err(Fault::Target),
         (Some(scheme), _) if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS => {
-            return Err(Fault::Target);
+            return Err(Fault::Scheme);
         }
         _ => {}
     }
@@ -139,7 +157,10 @@ fn check_host(request: &Parts) -> Result<(), Fault> {
         let needed = request.version != Version::HTTP_10;
         return if field.is_none() && needed { Err(Fault::HostMissing) } else { Ok(()) };
     };
-    let target = Authority::parse(target.as_str().as_bytes()).ok_or(Fault::HostInvalid)?;
+    let Some(target) = Authority::parse(target.as_str().as_bytes()) else {
+        let user = target.as_str().contains('@');
+        return Err(if user { Fault::UserInformation } else { Fault::HostInvalid });
+    };
     match field {
         Some(field) if !target.same(field, request.uri.scheme()) => Err(Fault::HostDisagrees),
         None if request.version == Version::HTTP_11 => Err(Fault::HostMissing),
@@ -226,10 +247,10 @@ mod tests {
             ("CONNECT", "/"),
             ("CONNECT", "*"),
             ("CONNECT", "a"),
-            ("GET", "ftp://a/"),
         ] {
             assert_eq!(http1(method, target, host), Err(Fault::Target), "{method} {target}");
         }
+        assert_eq!(http1("GET", "ftp://a/", host), Err(Fault::Scheme));
         assert_eq!(http1("CONNECT", "a:443", host), Err(Fault::Connect));
         assert_eq!(http2("CONNECT", "a:443", &[]), Err(Fault::Connect));
         assert_eq!(Fault::Connect.status(), 501);
@@ -243,7 +264,8 @@ mod tests {
         assert_eq!(http1("GET", "/", &[("host", "a"), ("host", "a")]), Err(Fault::HostRepeated));
         assert_eq!(http1("GET", "/", &[("host", "u@a")]), Err(Fault::HostInvalid));
         assert_eq!(http1("GET", "/", &[("host", "a, b")]), Err(Fault::HostInvalid));
-        assert_eq!(http1("GET", "http://u@a/", &[("host", "a")]), Err(Fault::HostInvalid));
+        assert_eq!(http1("GET", "http://u@a/", &[("host", "a")]), Err(Fault::UserInformation));
+        assert_eq!(http1("GET", "http://a,b/", &[("host", "a")]), Err(Fault::HostInvalid));
         assert_eq!(http1("GET", "http://a/", &[("host", "b")]), Err(Fault::HostDisagrees));
         assert_eq!(http1("GET", "http://a/", &[("host", "")]), Err(Fault::HostDisagrees));
         assert_eq!(http1("GET", "http://A:80/", &[("host", "a.")]), Ok(()));

@@ -14,11 +14,19 @@ fn http2_with_prior_knowledge() {
         assert_eq!(response.status(), 200);
         assert_eq!(&response.body_mut().data().await.unwrap().unwrap()[..], b"POST http://a/x [hello]");
 
-        // B5, and no host at all.
+        // B5: malformed.
         let differs = Request::get("http://a/").header("host", "b").body(()).unwrap();
         for request in [differs, get("http://u@a/")] {
             let (response, _) = client.send_request(request, true).unwrap();
-            assert_eq!(response.await.unwrap().status(), 400);
+            let error = response.await.unwrap_err();
+            assert!(error.is_reset() && error.is_remote(), "{error:?}");
+            assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+        }
+        // Well-formed, and refused all the same.
+        let connect = Request::connect("a:443").body(()).unwrap();
+        for (request, status) in [(get("ftp://a/"), 400), (get("http://a,b/"), 400), (connect, 501)] {
+            let (response, _) = client.send_request(request, true).unwrap();
+            assert_eq!(response.await.unwrap().status(), status);
         }
         let (response, _) = client.send_request(get("http://a/after"), true).unwrap();
         assert_eq!(response.await.unwrap().status(), 200);
@@ -36,6 +44,15 @@ fn http2_with_prior_knowledge() {
         let (response, _) = client.send_request(long, true).unwrap();
         assert_eq!(response.await.unwrap().status(), 431);
         assert_eq!(*gateway.seen.requests.borrow(), ["POST http://a/x", "GET http://a/after"]);
+        let told = [
+            Fault::HostDisagrees,
+            Fault::UserInformation,
+            Fault::Scheme,
+            Fault::HostInvalid,
+            Fault::Connect,
+            Fault::FieldCount,
+        ];
+        assert_eq!(*gateway.seen.refused.borrow(), told);
     });
 }
 
