@@ -305,6 +305,28 @@ fn resets_that_the_server_is_made_to_send_are_counted() {
 }
 
 #[test]
+fn frames_of_a_wrong_length_are_told_apart() {
+    // RFC 9113, 4.2.
+    let (gateway, _origin) = start();
+    const PRIORITY: u8 = 0x2;
+    for (kind, flags, stream, length) in [
+        (PRIORITY, 0, 1, 4),
+        (frames::RST_STREAM, 0, 1, 3),
+        (frames::SETTINGS, 0, 0, 3),
+        (frames::SETTINGS, frames::ACK, 0, 6),
+        (frames::PING, 0, 0, 6),
+        (frames::WINDOW_UPDATE, 0, 0, 3),
+    ] {
+        let mut connection = frames::open(gateway.public());
+        let fields = frames::get("/echo", &[]);
+        connection.send(frame(frames::HEADERS, END_HEADERS, 1, &fields));
+        connection.send(frame(kind, flags, stream, &[0; 8][..length]));
+        let end = frames::until(&mut connection, |frame| frame.kind == frames::GOAWAY);
+        assert_eq!(end.map(|frame| frame.code()), Some(frames::FRAME_SIZE_ERROR), "{kind} of {length}");
+    }
+}
+
+#[test]
 fn a_client_must_not_push() {
     // RFC 9113, 8.4.
     let (gateway, _origin) = start();

@@ -18,8 +18,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What every HTTP/2 client begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 6.8); any stream may have been acted on.
-const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+/// GOAWAY with this code (RFC 9113 section 6.8); any stream may have been acted on.
+const fn goaway(code: u8) -> [u8; 17] {
+    [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, code]
+}
+const FRAME_SIZE_ERROR: u8 = 6;
+const ENHANCE_YOUR_CALM: u8 = 11;
 
 /// What is known of a connection without asking hyper.
 #[derive(Debug, Default)]
@@ -100,20 +104,25 @@ pub(super) struct Wire<IO> {
     peeked_length: u8,
     given: u8,
     http2: bool,
-    written: Written,
+    written: Frames,
+    read: Frames,
 }
 
-/// Where in a frame of HTTP/2 (RFC 9113 section 4.1) that which was written ends.
+/// Where in a frame of HTTP/2 (RFC 9113 section 4.1) that which went one way ends.
 #[derive(Debug, Default)]
-struct Written {
+struct Frames {
     /// Bytes of its head; 0: between two frames, if nothing is left.
     head: u8,
     length: u32,
+    kind: u8,
+    flags: u8,
     /// Bytes of its payload to come.
     left: u32,
+    /// There was one of a length that its kind cannot have (section 4.2).
+    misfit: bool,
 }
 
-impl Written {
+impl Frames {
     fn advance(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if self.left > 0 {
@@ -123,18 +132,34 @@ impl Written {
                 continue;
             }
             bytes = rest;
-            if self.head < 3 {
-                self.length = self.length << 8 | u32::from(byte);
+            match self.head {
+                0..3 => self.length = self.length << 8 | u32::from(byte),
+                3 => self.kind = byte,
+                4 => self.flags = byte,
+                _ => {}
             }
             self.head += 1;
             if self.head == 9 {
-                *self = Written { left: self.length, ..Written::default() };
+                let misfit = self.misfit || !self.fits();
+                *self = Frames { left: self.length, misfit, ..Frames::default() };
             }
         }
     }
 
     fn is_between(&self) -> bool {
         self.head == 0 && self.left == 0
+    }
+
+    /// Sections 6.3 to 6.5, 6.7, 6.9.
+    fn fits(&self) -> bool {
+        match (self.kind, self.length) {
+            (2, length) => length == 5,
+            (3 | 8, length) => length == 4,
+            (4, length) if self.flags & 1 != 0 => length == 0,
+            (4, length) => length % 6 == 0,
+            (6, length) => length == 8,
+            _ => true,
+        }
     }
 }
 
@@ -150,7 +175,8 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
             peeked_length: 0,
             given: 0,
             http2: false,
-            written: Written::default(),
+            written: Frames::default(),
+            read: Frames { left: 24, ..Frames::default() },
         }
     }
 
@@ -185,7 +211,11 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
 
     fn note(&mut self, bytes: &[u8]) {
         let pulse = &*self.pulse;
-        if self.http2 || pulse.in_flight() != 0 {
+        if self.http2 {
+            self.read.advance(bytes);
+            return;
+        }
+        if pulse.in_flight() != 0 {
             return;
         }
         if pulse.settled.load(Relaxed) {
@@ -200,7 +230,7 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -225,18 +255,22 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
             }
         }
         this.note(&buffer.filled()[before..]);
+        if this.read.misfit {
+            // h2 would say PROTOCOL_ERROR, where the RFC names a code.
+            return Poll::Ready(Err(this.part(cx, FRAME_SIZE_ERROR)));
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<IO: AsyncWrite + Unpin> Wire<IO> {
-    /// Says once that the client is to calm down, if what was written allows it; an error then.
-    fn part(&mut self, cx: &mut Context<'_>) -> io::Error {
+    /// Says once why the connection ends, if what was written allows it; an error then.
+    fn part(&mut self, cx: &mut Context<'_>, code: u8) -> io::Error {
         if self.http2 && self.written.is_between() {
             // All or nothing, and no second try: the connection is being cut.
-            let written = Pin::new(&mut self.io).poll_write(cx, &CALM);
+            let written = Pin::new(&mut self.io).poll_write(cx, &goaway(code));
             let flushed = Pin::new(&mut self.io).poll_flush(cx);
-            tracing::debug!(?written, ?flushed, "an HTTP/2 client resets too many streams");
+            tracing::debug!(?written, ?flushed, code, "an HTTP/2 client is sent away");
             self.http2 = false;
         }
         io::ErrorKind::ConnectionAborted.into()
@@ -247,7 +281,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.pulse.is_calm() {
-            return Poll::Ready(Err(this.part(cx)));
+            return Poll::Ready(Err(this.part(cx, ENHANCE_YOUR_CALM)));
         }
         let count = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
         if this.http2 {
@@ -258,7 +292,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.pulse.is_calm() {
-            return Poll::Ready(Err(self.part(cx)));
+            return Poll::Ready(Err(self.part(cx, ENHANCE_YOUR_CALM)));
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -274,7 +308,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.pulse.is_calm() {
-            return Poll::Ready(Err(this.part(cx)));
+            return Poll::Ready(Err(this.part(cx, ENHANCE_YOUR_CALM)));
         }
         let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
         if this.http2 {
@@ -352,7 +386,11 @@ mod tests {
             drop(wire);
             let mut bytes = Vec::new();
             client.read_to_end(&mut bytes).await.unwrap();
-            let expected = if said { [&frames[..length], &CALM].concat() } else { frames[..length].to_vec() };
+            let expected = if said {
+                [&frames[..length], &goaway(ENHANCE_YOUR_CALM)].concat()
+            } else {
+                frames[..length].to_vec()
+            };
             assert_eq!(bytes, expected, "{length}");
         }
     }

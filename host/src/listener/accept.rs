@@ -12,6 +12,7 @@ use super::slot::{Slot, Socket};
 use super::{Counters, Drain, Protocol, Settings, Streams, Tls};
 use crate::message::forwarded::{ForwardedCache, Scheme};
 use crate::message::peer::Peer;
+use socket2::SockRef;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -111,7 +112,7 @@ async fn accept_from<S: Streams>(source: impl Source, listener: Rc<Listener>, st
 /// Gives a stream its task, unless the cap is reached.
 fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream, address: SocketAddr) {
     let counters = &listener.counters;
-    counters.accepted.fetch_add(1, Ordering::Relaxed);
+    let accepted = counters.accepted.fetch_add(1, Ordering::Relaxed);
     let Some(slot) = Slot::take(counters, listener.settings.connections) else {
         counters.refused.fetch_add(1, Ordering::Relaxed);
         return;
@@ -119,6 +120,7 @@ fn take<S: Streams>(listener: &Rc<Listener>, streams: &Rc<S>, stream: TcpStream,
     let guard = listener.drain.guard();
     // Small answers must not wait for an acknowledgement; failure means that the peer is gone.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&super::bind::spread(accepted));
     let stream = Socket::new(stream, slot);
     let streams = Rc::clone(streams);
     match &listener.tls {

@@ -18,11 +18,21 @@ use std::time::Duration;
 /// `net.core.somaxconn`, 4,096 since Linux 5.4.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// A peer that is gone without a word shows after 60 s + 4 × 15 s. Accepted sockets inherit it.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15))
-    .with_retries(4);
+/// A peer that is gone without a word shows after 60 to 75 s of silence and 4 × 15 s more. Accepted
+/// sockets inherit it.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(SILENCE).with_interval(INTERVAL).with_retries(4);
+const SILENCE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// When the kernel asks whether the peer of the connection with this number is still there.
+///
+/// Connections that came at the same moment, as all do after a restart, are not asked at the same
+/// moment: ten thousand questions at once overflow the queue of a loopback device
+/// (`net.core.netdev_max_backlog`), and those that are lost would count as peers that are gone.
+pub(super) fn spread(number: u64) -> TcpKeepalive {
+    TcpKeepalive::new().with_time(SILENCE + Duration::from_secs(number % (INTERVAL.as_secs() + 1)))
+}
 
 /// An address with one listening socket per worker. It holds the sockets open until it is
 /// dropped, so that the accept loops of one snapshot can follow those of another without a gap.
@@ -88,6 +98,24 @@ mod tests {
 
     fn loopback() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn connections_that_came_together_are_asked_at_different_times() {
+        let bound = Bound::bind(loopback(), 1).unwrap();
+        let _clients: Vec<_> = (0..64).map(|_| TcpStream::connect(bound.local_address()).unwrap()).collect();
+        let socket = bound.socket(0).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let mut times = std::collections::BTreeSet::new();
+        for number in 0..64 {
+            let (stream, _) = socket.accept().unwrap();
+            let stream = socket2::SockRef::from(&stream);
+            assert!(stream.keepalive().unwrap());
+            stream.set_tcp_keepalive(&spread(number)).unwrap();
+            assert_eq!(stream.tcp_keepalive_interval().unwrap(), INTERVAL);
+            times.insert(stream.tcp_keepalive_time().unwrap());
+        }
+        assert_eq!(times, (60..=75).map(Duration::from_secs).collect());
     }
 
     #[test]

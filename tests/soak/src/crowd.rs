@@ -22,25 +22,35 @@ pub fn raise_descriptors() -> usize {
     getrlimit(Resource::Nofile).current.and_then(|count| count.try_into().ok()).unwrap_or(1_000_000)
 }
 
-/// Connections that said something once, so that the gateway knows them, and nothing since.
-pub struct Crowd(Vec<TcpStream>);
+/// Connections that say nothing, ever.
+pub struct Crowd {
+    open: Vec<TcpStream>,
+    first_end: Option<String>,
+}
 
 impl Crowd {
     pub fn gather(address: SocketAddr, count: usize) -> Crowd {
-        Crowd((0..count).map(|_| TcpStream::connect(address).unwrap()).collect())
+        let open = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
+        Crowd { open, first_end: None }
     }
 
     /// Those that the gateway has not closed.
-    pub fn count_open(&self) -> usize {
-        self.0.iter().filter(|stream| end_of(stream).is_none()).count()
+    pub fn count_open(&mut self) -> usize {
+        // Looked at once only: a reset is told to the first who asks.
+        let first = &mut self.first_end;
+        self.open.retain(|stream| {
+            let end = end_of(stream);
+            if let Some(end) = &end {
+                first.get_or_insert_with(|| end.clone());
+            }
+            end.is_none()
+        });
+        self.open.len()
     }
 
     /// How the first of those that are no longer open ended.
-    pub fn first_end(&self) -> Option<String> {
-        self.0
-            .iter()
-            .enumerate()
-            .find_map(|(place, stream)| Some(format!("number {place}: {}", end_of(stream)?)))
+    pub fn first_end(&self) -> Option<&str> {
+        self.first_end.as_deref()
     }
 }
 

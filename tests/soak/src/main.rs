@@ -43,11 +43,11 @@ fn main() -> ExitCode {
 
     let scene = Arc::new(Scene::start(binary));
     let before = scene.look();
-    let crowd = crowd::Crowd::gather(scene.gateway.public(), idle);
+    let mut crowd = crowd::Crowd::gather(scene.gateway.public(), idle);
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let tally = Arc::new(Tally::new());
     let clients = traffic::start(&scene, &tally, end, seed);
-    let (changes, samples) = disturb(&scene, &tally, &crowd, end);
+    let (changes, samples) = disturb(&scene, &tally, &mut crowd, end);
     for client in clients {
         client.join().unwrap();
     }
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 fn disturb(
     scene: &Scene,
     tally: &Tally,
-    crowd: &crowd::Crowd,
+    crowd: &mut crowd::Crowd,
     end: Instant,
 ) -> (scene::Changes, Vec<Sample>) {
     let (started, mut open) = (Instant::now(), usize::MAX);

@@ -20,6 +20,7 @@ pub const END_HEADERS: u8 = 0x4;
 pub const ACK: u8 = 0x1;
 
 pub const PROTOCOL_ERROR: u32 = 0x1;
+pub const FRAME_SIZE_ERROR: u32 = 0x6;
 pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 #[derive(Debug, Clone)]
