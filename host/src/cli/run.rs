@@ -9,7 +9,9 @@ use crate::telemetry::trace::{self, Format};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -57,7 +59,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .enable_all()
         .build();
     match control {
-        Ok(control) => control.block_on(serve(origin)),
+        Ok(control) => {
+            let code = control.block_on(serve(origin));
+            // A component may still be compiled: its process ends with this one.
+            control.shutdown_background();
+            code
+        }
         Err(error) => super::fail(&format!("no runtime: {error}")),
     }
 }
@@ -67,16 +74,24 @@ async fn serve(origin: Origin) -> ExitCode {
     let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
         return super::fail("the operating system gives no signals");
     };
-    let gateway = match tokio::spawn(Gateway::start(origin)).await {
+    let started = tokio::select! {
+        started = tokio::spawn(Gateway::start(origin)) => started,
+        _ = terminate.recv() => return super::fail("stopped before it served"),
+        _ = interrupt.recv() => return super::fail("stopped before it served"),
+    };
+    let gateway = match started {
         Ok(Ok(gateway)) => gateway,
         Ok(Err(why)) => return super::fail(&why),
         Err(error) => return super::fail(&format!("the gateway cannot start: {error}")),
     };
+    // In a task of its own: compiling takes its time, and a signal to stop must not wait for it.
+    let asked = Arc::new(Notify::new());
+    tokio::spawn(reload(gateway.clone(), asked.clone()));
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 gateway.reopen_logs();
-                let _ = gateway.reload().await;
+                asked.notify_one();
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -88,5 +103,13 @@ async fn serve(origin: Origin) -> ExitCode {
         _ = stopping => ExitCode::SUCCESS,
         _ = terminate.recv() => super::fail("stopped at once"),
         _ = interrupt.recv() => super::fail("stopped at once"),
+    }
+}
+
+/// Reloads as often as it is asked to, once more at most for whatever came while it did.
+async fn reload(gateway: Arc<Gateway>, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        let _ = gateway.reload().await;
     }
 }

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::guest::Guest;
 use super::imports;
 use super::instance::Instance;
+use super::outline;
 use super::policy::{About, Grants, Services, block_on};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Plugin {
         if bytes.len() as u64 > WASM_BYTES_MAX {
             return Err(format!("has {} bytes; at most {WASM_BYTES_MAX} are allowed", bytes.len()));
         }
-        is_component(bytes)?;
+        outline::check(bytes)?;
         let hash = ContentHash::of(bytes);
         let component = artifacts.component(runtime, hash, bytes)?;
         let ty = component.component_type();
@@ -182,14 +183,4 @@ fn suspends(import: &str, item: ComponentItem, engine: &wasmtime::Engine) -> boo
     }
     let ComponentItem::ComponentInstance(interface) = item else { return false };
     is_of(import, "crypto") && interface.exports(engine).any(|(name, _)| name == "verify-password")
-}
-
-fn is_component(bytes: &[u8]) -> Result<(), String> {
-    if wasmparser::Parser::is_component(bytes) {
-        Ok(())
-    } else if wasmparser::Parser::is_core_wasm(bytes) {
-        Err("is a core Wasm module, not a component".into())
-    } else {
-        Err("is not WebAssembly".into())
-    }
 }

@@ -8,6 +8,7 @@
 pub mod artifact;
 pub mod bindings;
 mod block;
+mod compiler;
 pub mod engine;
 mod exports;
 pub mod facts;
@@ -18,6 +19,7 @@ mod imports;
 pub mod instance;
 mod lift;
 pub mod load;
+mod outline;
 pub mod plan;
 pub mod policy;
 pub mod pool;
