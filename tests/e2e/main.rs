@@ -13,6 +13,7 @@ mod attacks;
 mod bodies;
 mod cases;
 mod chain;
+mod costly;
 mod drain;
 mod faults;
 mod http2;

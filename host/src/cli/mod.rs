@@ -55,7 +55,7 @@ enum Command {
     Key(KeyCommand),
     /// Compile a component: what the gateway calls itself for
     #[command(name = "compile-component", hide = true)]
-    CompileComponent { source: PathBuf, target: PathBuf, mode: String },
+    CompileComponent { source: PathBuf, target: PathBuf, mode: String, parent: u32 },
 }
 
 #[derive(Subcommand)]
@@ -88,7 +88,9 @@ pub fn main() -> ExitCode {
         }
         Command::Test(arguments) => code(test::run(&arguments, &mut io::stdout())),
         Command::Plugin(command) => plugin::run(command),
-        Command::CompileComponent { source, target, mode } => compile_component::run(&source, &target, &mode),
+        Command::CompileComponent { source, target, mode, parent } => {
+            compile_component::run(&source, &target, &mode, parent)
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Artifacts {
 
     /// The component of `bytes`, compiled now or earlier. Blocks for as long as compiling takes.
     pub fn component(&self, runtime: &Runtime, hash: ContentHash, bytes: &[u8]) -> Result<Component, String> {
-        let path = self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility(runtime)));
+        let path = self.path(runtime, hash);
         if path.exists() {
             match map(runtime, &path) {
                 Ok(component) => return Ok(component),
@@ -114,6 +114,15 @@ impl Artifacts {
             }
         }
         map(runtime, &path)
+    }
+
+    /// Whether a component has been compiled, and so is valid.
+    pub fn has(&self, runtime: &Runtime, hash: ContentHash) -> bool {
+        self.path(runtime, hash).exists()
+    }
+
+    fn path(&self, runtime: &Runtime, hash: ContentHash) -> PathBuf {
+        self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility(runtime)))
     }
 
     /// Makes the file under another name first, so that nobody ever maps half of one.

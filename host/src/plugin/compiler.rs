@@ -29,7 +29,7 @@ const OOM_SCORE: &[u8] = b"1000";
 /// Who compiles.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// This program, called as `PROGRAM compile-component IN OUT MODE`.
+    /// This program, called as `PROGRAM compile-component IN OUT MODE PARENT`.
     Child(PathBuf),
     /// The calling thread, without bounds: for components of our own, in tests and tools.
     InProcess,
@@ -60,6 +60,7 @@ impl Order<'_> {
             .arg("compile-component")
             .args([self.source, self.target])
             .arg(mode)
+            .arg(std::process::id().to_string())
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -128,13 +129,13 @@ fn told(status: ExitStatus, complaint: &str) -> String {
     }
 }
 
-/// What the child process does: reads `source`, writes compiled code to `target`.
+/// What the child process of `parent` does: reads `source`, writes compiled code to `target`.
 ///
 /// # Errors
 /// What is wrong with the component, or with the files.
-pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(), String> {
+pub fn compile(source: &Path, target: &Path, allocation: Allocation, parent: u32) -> Result<(), String> {
+    confine(parent)?;
     let bytes = std::fs::read(source).map_err(|error| error.to_string())?;
-    confine()?;
     let engine = engine::engine(allocation, 1).map_err(|error| format!("{error:#}"))?;
     // Made ready to run as well, so that what no instance can be made of is refused here, in whatever
     // memory that takes.
@@ -145,7 +146,7 @@ pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(
 
 /// Binds this process, its address space apart: what a hostile component could eat is memory, time
 /// and disk.
-fn confine() -> Result<(), String> {
+fn confine(parent: u32) -> Result<(), String> {
     let limit = |resource, soft, hard| {
         process::setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })
             .map_err(|error| format!("the compiler cannot be bounded: {error}"))
@@ -160,6 +161,11 @@ fn confine() -> Result<(), String> {
     // Nobody would use the code of a gateway that is gone.
     process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| format!("the compiler cannot be bound to its gateway: {error}"))?;
+    // It may have gone before that.
+    let known = process::getppid().is_some_and(|pid| u32::try_from(pid.as_raw_nonzero().get()) == Ok(parent));
+    if !known {
+        return Err("the gateway that asked for this is gone".into());
+    }
     // Both are courtesies to the gateway, and compiling goes on without them.
     let _ = process::nice(NICENESS);
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);

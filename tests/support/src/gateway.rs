@@ -139,6 +139,15 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        ended(&mut self.child, &self.log)
+    }
+
     /// What it has written.
     pub fn log(&self) -> &Log {
         &self.log
@@ -254,8 +263,7 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.pid());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        signal(self.pid(), name);
     }
 
     /// Changes the configuration, asks for a reload and waits until one went well. The watcher
@@ -281,8 +289,17 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
@@ -297,14 +314,7 @@ impl Gateway {
 
     /// Waits for the end.
     pub fn wait(mut self) -> ExitStatus {
-        let end = Instant::now() + 3 * PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "the gateway does not end; its log:\n{}", self.all.text());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        ended(&mut self.child, &self.all)
     }
 
     pub fn stop(self) -> ExitStatus {
@@ -322,6 +332,32 @@ impl Drop for Gateway {
             let last = lines.len().saturating_sub(40);
             eprintln!("the gateway's last lines:\n{}", lines[last..].join("\n"));
         }
+    }
+}
+
+/// Sends a process a signal: `TERM`.
+pub fn signal(pid: u32, name: &str) {
+    let command = format!("kill -{name} {pid}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+}
+
+/// Processes that this one has started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn ended(child: &mut Child, log: &Log) -> ExitStatus {
+    let end = Instant::now() + 3 * PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "it does not end; its log:\n{}", log.text());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
