@@ -6,6 +6,7 @@
 
 use super::compiler::{Order, unwritable, write_private};
 use super::engine::{Allocation, Runtime};
+use super::shelf;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -90,7 +91,10 @@ impl Artifacts {
         let path = self.path(runtime, hash);
         if path.exists() {
             match map(runtime, &path) {
-                Ok(component) => return Ok(component),
+                Ok(component) => {
+                    shelf::used(&path);
+                    return Ok(component);
+                }
                 // Half a file after a full disk, say: compiled anew.
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cached code is unusable"),
             }
@@ -113,6 +117,7 @@ impl Artifacts {
                 stored?;
             }
         }
+        shelf::tidy(&self.directory, &path);
         map(runtime, &path)
     }
 

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod pool;
 pub mod quarantine;
 pub mod seats;
+mod shelf;
 mod trap;
 
 pub use bindings::{BodyVerdict, ChunkVerdict, Direction, Edit, Reply, Verdict};
