@@ -6,7 +6,7 @@ use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
 use witgate_test_support::gateway::{children, signal};
-use witgate_test_support::{Gateway, Origin, Setup, eventually, guests};
+use witgate_test_support::{Gateway, Origin, Request, Setup, eventually, guests};
 
 /// What no gateway should wait for, and what it says instead.
 struct Costly {
@@ -325,4 +325,26 @@ fn a_reload_that_was_asked_for_meanwhile_is_made_when_the_compiler_is_done() {
     gateway.get("/echo2").expect(404);
     signal(compiler, "KILL");
     eventually("the configuration that was written last", || gateway.get("/echo2").status == 200);
+}
+
+#[test]
+fn a_running_plugin_whose_file_becomes_what_never_compiles_goes_on() {
+    let origin = Origin::mirror();
+    let config = echo(&origin, json!([told(&["x-a"])])).set("plugins.cache", json!("cache"));
+    let gateway = setup_with_probe().start(&config.text());
+    gateway.install("probe", &endless());
+    // Nobody asked: the gateway sees it.
+    let compiler = compiler_of(gateway.pid());
+    let act = json!({"do": "edits", "edits": [{"set": ["x-a", "still"]}]}).to_string();
+    let works = || {
+        let answer = gateway.send(Request::get("/echo").header("x-do", &act)).expect(200);
+        assert_eq!(answer.json()["headers"]["x-a"][0], "still");
+    };
+    for _ in 0..20 {
+        works();
+    }
+    assert!(runs(compiler), "it was done before the requests were");
+    signal(compiler, "KILL");
+    gateway.log().wait_for(0, "reload refused");
+    works();
 }

@@ -14,6 +14,7 @@ mod bodies;
 mod cases;
 mod chain;
 mod costly;
+mod disk;
 mod drain;
 mod faults;
 mod http2;

@@ -14,7 +14,7 @@ mod test;
 mod trial;
 
 use clap::{Parser, Subcommand};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -115,6 +115,11 @@ fn code(result: io::Result<u8>) -> ExitCode {
 
 /// Says what went wrong, and that it did.
 fn fail(why: &str) -> ExitCode {
-    eprintln!("{}", why.trim_end());
+    complain(why.trim_end());
     ExitCode::FAILURE
+}
+
+/// Says it on standard error, which may be full, or nobody's any more: then it stays unsaid.
+fn complain(why: &str) {
+    let _ = writeln!(io::stderr(), "{why}");
 }

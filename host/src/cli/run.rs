@@ -6,6 +6,7 @@
 use crate::config;
 use crate::server::{Gateway, Origin};
 use crate::telemetry::trace::{self, Format};
+use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ async fn serve(origin: Origin) -> ExitCode {
     let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
         return super::fail("the operating system gives no signals");
     };
+    // Where the kernel bounds files, a log that has grown that far is an error of the write and not the end.
+    let _too_long = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
     let started = tokio::select! {
         started = tokio::spawn(Gateway::start(origin)) => started,
         _ = terminate.recv() => return super::fail("stopped before it served"),

@@ -53,8 +53,7 @@ impl Artifacts {
     /// Opens the cache in `directory`, which is made if it is missing and refused if anybody else
     /// may write to it.
     pub fn open(directory: PathBuf, compiler: Compiler) -> io::Result<Artifacts> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        owned_by_us_alone(&directory)?;
+        make(&directory)?;
         Ok(Artifacts { directory, compiler })
     }
 
@@ -99,6 +98,8 @@ impl Artifacts {
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cached code is unusable"),
             }
         }
+        // Folders of caches are emptied by whoever is short of space.
+        make(&self.directory).map_err(|error| unwritable(&self.directory, &error))?;
         match &self.compiler {
             Compiler::InProcess => {
                 let code =
@@ -167,6 +168,12 @@ fn compatibility(runtime: &Runtime) -> u64 {
     (runtime.allocation() == Allocation::Pooling).hash(&mut hasher);
     env!("CARGO_PKG_VERSION").hash(&mut hasher);
     hasher.finish()
+}
+
+/// Makes the folder of the cache, which nobody else may write to.
+fn make(directory: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    owned_by_us_alone(directory)
 }
 
 fn owned_by_us_alone(path: &Path) -> io::Result<()> {

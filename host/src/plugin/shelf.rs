@@ -45,7 +45,7 @@ fn within(directory: &Path, just: &Path, files: usize, bytes: u64) -> io::Result
             _ => {}
         }
     }
-    kept.sort_unstable_by(|a, b| b.used.cmp(&a.used));
+    kept.sort_unstable_by_key(|code| std::cmp::Reverse(code.used));
     let mut total = std::fs::metadata(just).map_or(0, |metadata| metadata.len());
     for (index, code) in kept.iter().enumerate() {
         total = total.saturating_add(code.bytes);

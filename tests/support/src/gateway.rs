@@ -10,6 +10,7 @@ use crate::raw::{Answer, Connection};
 use crate::{PATIENCE, eventually};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 /// What a gateway starts from: a directory with its configuration, plugins and other files.
 pub struct Setup {
     binary: PathBuf,
+    /// What starts the binary, if it is not started straight away.
+    script: Option<PathBuf>,
     dir: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -27,7 +30,7 @@ impl Setup {
     pub fn new(binary: &str) -> Setup {
         let dir = TempDir::with_prefix("witgate-test-").unwrap();
         std::fs::create_dir(dir.path().join("plugins")).unwrap();
-        Setup { binary: binary.into(), dir, environment: Vec::new() }
+        Setup { binary: binary.into(), script: None, dir, environment: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -48,6 +51,16 @@ impl Setup {
 
     pub fn plugin_bytes(self, name: &str, component: &[u8]) -> Setup {
         install(self.dir.path(), name, component);
+        self
+    }
+
+    /// Started by `sh` from here on, after the words `before` and with the redirections `after`.
+    pub fn by_shell(mut self, before: &str, after: &str) -> Setup {
+        let text = format!("#!/bin/sh\n{before}\nexec '{}' \"$@\" {after}\n", self.binary.display());
+        let script = self.path("start.sh");
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        self.script = Some(script);
         self
     }
 
@@ -73,7 +86,7 @@ impl Setup {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(self.script.as_ref().unwrap_or(&self.binary));
         // Compiled code is shared by all tests of one build, so that each plugin compiles once.
         let cache = self.binary.parent().unwrap().join("witgate-test-cache");
         command.args(arguments).current_dir(self.dir.path()).env("XDG_CACHE_HOME", cache);
