@@ -3,13 +3,12 @@
 
 use crate::fixture::{Config, assert_contains, echo, setup, setup_with_probe, told};
 use serde_json::json;
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use witgate_test_support::origin::say;
-use witgate_test_support::{Origin, Reply, Request, Setup, eventually};
+use witgate_test_support::{Origin, Reply, Request, eventually};
 
 const LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 10\r\n\r\n0123456789";
 const CHUNKED: &[u8] =
@@ -170,14 +169,8 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
 #[test]
 fn descriptors_that_run_out_come_back() {
     let origin = Origin::named("up");
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("witgate");
-    let mut file = std::fs::File::create(&script).unwrap();
-    writeln!(file, "#!/bin/sh\nulimit -n 64\nexec '{}' \"$@\"", env!("CARGO_BIN_EXE_witgate")).unwrap();
-    file.set_permissions(PermissionsExt::from_mode(0o755)).unwrap();
-    drop(file);
     let config = echo(&origin, json!([])).text();
-    let mut gateway = Setup::new(script.to_str().unwrap()).start(&config);
+    let mut gateway = setup().by_shell("ulimit -n 64", "").start(&config);
     gateway.get("/echo").expect(200);
     let mut crowd: Vec<_> = (0..200).map(|_| gateway.connect()).collect();
     // Some are served, some wait in the kernel's queue, some are closed; nobody takes the gateway down.

@@ -13,6 +13,8 @@ mod attacks;
 mod bodies;
 mod cases;
 mod chain;
+mod costly;
+mod disk;
 mod drain;
 mod faults;
 mod http2;

@@ -7,12 +7,12 @@ use crate::plugin::engine::Allocation;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub fn run(source: &Path, target: &Path, mode: &str) -> ExitCode {
+pub fn run(source: &Path, target: &Path, mode: &str, parent: u32) -> ExitCode {
     let allocation = match mode {
         "pooling" => Allocation::Pooling,
         _ => Allocation::OnDemand,
     };
-    match artifact::compile(source, target, allocation) {
+    match artifact::compile(source, target, allocation, parent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => super::fail(&why),
     }

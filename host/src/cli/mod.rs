@@ -14,7 +14,7 @@ mod test;
 mod trial;
 
 use clap::{Parser, Subcommand};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,7 +55,7 @@ enum Command {
     Key(KeyCommand),
     /// Compile a component: what the gateway calls itself for
     #[command(name = "compile-component", hide = true)]
-    CompileComponent { source: PathBuf, target: PathBuf, mode: String },
+    CompileComponent { source: PathBuf, target: PathBuf, mode: String, parent: u32 },
 }
 
 #[derive(Subcommand)]
@@ -88,7 +88,9 @@ pub fn main() -> ExitCode {
         }
         Command::Test(arguments) => code(test::run(&arguments, &mut io::stdout())),
         Command::Plugin(command) => plugin::run(command),
-        Command::CompileComponent { source, target, mode } => compile_component::run(&source, &target, &mode),
+        Command::CompileComponent { source, target, mode, parent } => {
+            compile_component::run(&source, &target, &mode, parent)
+        }
     }
 }
 
@@ -113,6 +115,11 @@ fn code(result: io::Result<u8>) -> ExitCode {
 
 /// Says what went wrong, and that it did.
 fn fail(why: &str) -> ExitCode {
-    eprintln!("{}", why.trim_end());
+    complain(why.trim_end());
     ExitCode::FAILURE
+}
+
+/// Says it on standard error, which may be full, or nobody's any more: then it stays unsaid.
+fn complain(why: &str) {
+    let _ = writeln!(io::stderr(), "{why}");
 }

@@ -6,10 +6,13 @@
 use crate::config;
 use crate::server::{Gateway, Origin};
 use crate::telemetry::trace::{self, Format};
+use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -60,7 +63,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .enable_all()
         .build();
     match control {
-        Ok(control) => control.block_on(serve(origin)),
+        Ok(control) => {
+            let code = control.block_on(serve(origin));
+            // A component may still be compiled: its process ends with this one.
+            control.shutdown_background();
+            code
+        }
         Err(error) => super::fail(&format!("no runtime: {error}")),
     }
 }
@@ -70,16 +78,26 @@ async fn serve(origin: Origin) -> ExitCode {
     let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
         return super::fail("the operating system gives no signals");
     };
-    let gateway = match tokio::spawn(Gateway::start(origin)).await {
+    // Where the kernel bounds files, a log that has grown that far is an error of the write and not the end.
+    let _too_long = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+    let started = tokio::select! {
+        started = tokio::spawn(Gateway::start(origin)) => started,
+        _ = terminate.recv() => return super::fail("stopped before it served"),
+        _ = interrupt.recv() => return super::fail("stopped before it served"),
+    };
+    let gateway = match started {
         Ok(Ok(gateway)) => gateway,
         Ok(Err(why)) => return super::fail(&why),
         Err(error) => return super::fail(&format!("the gateway cannot start: {error}")),
     };
+    // In a task of its own: compiling takes its time, and a signal to stop must not wait for it.
+    let asked = Arc::new(Notify::new());
+    tokio::spawn(reload(gateway.clone(), asked.clone()));
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 gateway.reopen_logs();
-                let _ = gateway.reload().await;
+                asked.notify_one();
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -91,5 +109,13 @@ async fn serve(origin: Origin) -> ExitCode {
         _ = stopping => ExitCode::SUCCESS,
         _ = terminate.recv() => super::fail("stopped at once"),
         _ = interrupt.recv() => super::fail("stopped at once"),
+    }
+}
+
+/// Reloads as often as it is asked to, once more at most for whatever came while it did.
+async fn reload(gateway: Arc<Gateway>, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        let _ = gateway.reload().await;
     }
 }

@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
             trial::run(&Subject::Config { path: &arguments.config }, &suites, &arguments.options, out)
         }
         Err(why) => {
-            eprintln!("{why}");
+            super::complain(&why);
             Ok(1)
         }
     }

@@ -5,13 +5,11 @@
 
 use super::Workshop;
 use crate::plugin::Plugin;
-use crate::plugin::artifact::{ContentHash, WASM_BYTES_MAX};
-use crate::plugin::load::Origin;
+use crate::plugin::artifact::ContentHash;
+use crate::plugin::load::{self, Origin};
 use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub struct Catalogue {
@@ -87,7 +85,7 @@ impl Catalogue {
         let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
         if let Some(directory) = self.directory.as_ref().filter(|_| plain) {
             let path = directory.join(format!("{name}.wasm"));
-            match read_bounded(&path) {
+            match load::read(&path) {
                 Ok(bytes) => return Ok((Origin::File(path), bytes.into())),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -100,17 +98,4 @@ impl Catalogue {
             None => Err(format!("no plugin is named `{name}`")),
         }
     }
-}
-
-/// A pipe would hold up every reload, and a device has no end: neither is a plugin.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that what is too long is seen to be.
-    file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

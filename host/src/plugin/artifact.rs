@@ -1,28 +1,22 @@
 //! Compiled code: made in a child process, kept on disk, loaded by mapping it.
 //!
-//! `load` asks for the code of a component's bytes. Compiling happens in a child process (this
-//! same binary) with bounds on memory and time, because a component may be written to break the
-//! compiler. The cache is keyed by content and by everything that makes compiled code compatible.
-//! This is the one file that trusts bytes: see `map`.
+//! `load` asks for the code of a component's bytes; `compiler` makes what is not there. The cache is
+//! keyed by content and by everything that makes compiled code compatible, and is bounded. This is the
+//! one file that trusts bytes: see `map`.
 
-use crate::plugin::engine::{self, Allocation, Runtime};
+use super::compiler::{Order, unwritable, write_private};
+use super::engine::{Allocation, Runtime};
+use super::shelf;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 use wasmtime::component::Component;
+
+pub use super::compiler::{Compiler, compile};
 
 /// A component larger than this is refused unread. Python's are 18 MiB.
 pub const WASM_BYTES_MAX: u64 = 64 << 20;
-/// What compiling one component may take; StarlingMonkey's 12 MB take 5 s of two cores.
-const COMPILE_TIME: Duration = Duration::from_secs(120);
-const COMPILE_CPU_SECONDS: u64 = 240;
-const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
-/// What the child may say about why it failed.
-const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
-
 /// SHA-256 of a component's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
@@ -48,15 +42,6 @@ impl std::fmt::Debug for ContentHash {
     }
 }
 
-/// Who compiles.
-#[derive(Clone, Debug)]
-pub enum Compiler {
-    /// This program, called as `PROGRAM compile-component IN OUT MODE`.
-    Child(PathBuf),
-    /// The calling thread, without bounds: for components of our own, in tests and tools.
-    InProcess,
-}
-
 /// The code cache. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
@@ -68,8 +53,7 @@ impl Artifacts {
     /// Opens the cache in `directory`, which is made if it is missing and refused if anybody else
     /// may write to it.
     pub fn open(directory: PathBuf, compiler: Compiler) -> io::Result<Artifacts> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        owned_by_us_alone(&directory)?;
+        make(&directory)?;
         Ok(Artifacts { directory, compiler })
     }
 
@@ -103,14 +87,19 @@ impl Artifacts {
 
     /// The component of `bytes`, compiled now or earlier. Blocks for as long as compiling takes.
     pub fn component(&self, runtime: &Runtime, hash: ContentHash, bytes: &[u8]) -> Result<Component, String> {
-        let path = self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility(runtime)));
+        let path = self.path(runtime, hash);
         if path.exists() {
             match map(runtime, &path) {
-                Ok(component) => return Ok(component),
+                Ok(component) => {
+                    shelf::used(&path);
+                    return Ok(component);
+                }
                 // Half a file after a full disk, say: compiled anew.
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cached code is unusable"),
             }
         }
+        // Folders of caches are emptied by whoever is short of space.
+        make(&self.directory).map_err(|error| unwritable(&self.directory, &error))?;
         match &self.compiler {
             Compiler::InProcess => {
                 let code =
@@ -122,14 +111,24 @@ impl Artifacts {
                 let written = write_private(&source, bytes).map_err(|error| unwritable(&source, &error));
                 let stored = written.and_then(|()| {
                     self.store(&path, |unfinished| {
-                        compile_in_child(program, runtime.allocation(), &source, unfinished)
+                        Order { program, source: &source, target: unfinished }.run(runtime)
                     })
                 });
                 let _ = std::fs::remove_file(&source);
                 stored?;
             }
         }
+        shelf::tidy(&self.directory, &path);
         map(runtime, &path)
+    }
+
+    /// Whether a component has been compiled, and so is valid.
+    pub fn has(&self, runtime: &Runtime, hash: ContentHash) -> bool {
+        self.path(runtime, hash).exists()
+    }
+
+    fn path(&self, runtime: &Runtime, hash: ContentHash) -> PathBuf {
+        self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility(runtime)))
     }
 
     /// Makes the file under another name first, so that nobody ever maps half of one.
@@ -144,72 +143,6 @@ impl Artifacts {
             let _ = std::fs::remove_file(&unfinished);
         }
         made
-    }
-}
-
-/// What the child process does: reads `source`, writes compiled code to `target`.
-pub fn compile(source: &Path, target: &Path, allocation: Allocation) -> Result<(), String> {
-    let bytes = std::fs::read(source).map_err(|error| error.to_string())?;
-    // Address space is plenty; what a hostile component could eat is memory and time.
-    let limit = |resource, bytes| {
-        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
-        rustix::process::setrlimit(resource, limit).map_err(|error| error.to_string())
-    };
-    limit(rustix::process::Resource::Data, COMPILE_MEMORY_BYTES)?;
-    limit(rustix::process::Resource::Cpu, COMPILE_CPU_SECONDS)?;
-    let engine = engine::engine(allocation, 1).map_err(|error| format!("{error:#}"))?;
-    let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
-    write_private(target, &code).map_err(|error| unwritable(target, &error))
-}
-
-fn compile_in_child(
-    program: &Path,
-    allocation: Allocation,
-    source: &Path,
-    target: &Path,
-) -> Result<(), String> {
-    let mode = match allocation {
-        Allocation::Pooling => "pooling",
-        Allocation::OnDemand => "on-demand",
-    };
-    let mut child = Command::new(program)
-        .arg("compile-component")
-        .args([source, target])
-        .arg(mode)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("no process to compile in: {error}"))?;
-    let stderr = child.stderr.take();
-    let complaint = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        if let Some(mut stderr) = stderr {
-            let _ = stderr.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
-            let _ = io::copy(&mut stderr, &mut io::sink());
-        }
-        String::from_utf8_lossy(&text).trim().to_string()
-    });
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    let status = loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
-            Some(status) => break status,
-            None if started.elapsed() > COMPILE_TIME => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("compiling takes longer than {} s", COMPILE_TIME.as_secs()));
-            }
-            None => std::thread::sleep(pause),
-        }
-        pause = (pause * 2).min(Duration::from_millis(20));
-    };
-    let complaint = complaint.join().unwrap_or_default();
-    match status.success() {
-        true => Ok(()),
-        false if complaint.is_empty() => Err(format!("compiling ended with {status}")),
-        false => Err(complaint),
     }
 }
 
@@ -237,6 +170,12 @@ fn compatibility(runtime: &Runtime) -> u64 {
     hasher.finish()
 }
 
+/// Makes the folder of the cache, which nobody else may write to.
+fn make(directory: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    owned_by_us_alone(directory)
+}
+
 fn owned_by_us_alone(path: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
     let refuse =
@@ -251,17 +190,6 @@ fn owned_by_us_alone(path: &Path) -> io::Result<()> {
         return refuse("can be written by others, and compiled code is trusted");
     }
     Ok(())
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> String {
-    format!("the code cache cannot be written: {}: {error}", path.display())
 }
 
 #[cfg(test)]

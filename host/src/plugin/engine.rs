@@ -4,6 +4,7 @@
 //! support is off: it triples the price of a call, and what suspends (a fetch) runs on a fiber.
 //! Never compiles by itself.
 
+use super::guest::TABLE_ELEMENTS_MAX;
 use super::ticker::Ticker;
 use std::sync::Arc;
 use wasmtime::{
@@ -100,7 +101,7 @@ pub fn engine(allocation: Allocation, memories: u32) -> wasmtime::Result<Engine>
             .max_memories_per_component(8)
             .max_tables_per_component(64)
             .max_memory_size(MEMORY_BYTES_MAX)
-            .table_elements(65_536)
+            .table_elements(TABLE_ELEMENTS_MAX)
             .max_unused_warm_slots(256)
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(KEEP_RESIDENT)

@@ -19,7 +19,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 /// Handles of each kind that one instance may make.
 pub(super) const HANDLES_MAX: usize = 64;
 /// Elements of one table; a component with more functions than this is no policy.
-const TABLE_ELEMENTS_MAX: usize = 65_536;
+pub(super) const TABLE_ELEMENTS_MAX: usize = 65_536;
 /// Bytes of a name asked for that is worth telling; a longer one is granted by nobody.
 const ASK_BYTES_MAX: usize = 1 << 10;
 

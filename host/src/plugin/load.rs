@@ -12,13 +12,16 @@ use super::failure::Failure;
 use super::guest::Guest;
 use super::imports;
 use super::instance::Instance;
+use super::outline;
 use super::policy::{About, Grants, Services, block_on};
 use super::ticker::Ticker;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use wasmtime::component::{InstancePre, types::ComponentItem};
+use wasmtime::component::{Component, InstancePre, types::ComponentItem};
 
 /// Where a plugin came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,49 @@ pub struct Plugin {
 const SCHEMA_MEMORY_BYTES: usize = 128 << 20;
 const SCHEMA_TIME: Duration = Duration::from_millis(200);
 
+/// The bytes of a component's file.
+///
+/// # Errors
+/// There is no such file, or it is none: a pipe would hold up every reload, a device has no end, and
+/// a file that is too long is not read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if let Err(why) = fits(metadata.len()) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it {why}")));
+    }
+    let mut bytes = Vec::new();
+    // It may grow while it is read: one byte more than allowed, so that this is seen.
+    file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The component of `bytes`, compiled now or earlier. Blocks for as long as compiling takes.
+///
+/// # Errors
+/// Why it does not compile, or is not tried: to be read behind the plugin's name.
+pub fn component(
+    bytes: &[u8],
+    artifacts: &Artifacts,
+    runtime: &Runtime,
+) -> Result<(ContentHash, Component), String> {
+    fits(bytes.len() as u64)?;
+    outline::check(bytes)?;
+    let hash = ContentHash::of(bytes);
+    artifacts.component(runtime, hash, bytes).map(|component| (hash, component))
+}
+
+fn fits(bytes: u64) -> Result<(), String> {
+    match bytes > WASM_BYTES_MAX {
+        true => Err(format!("has {bytes} bytes; at most {WASM_BYTES_MAX} are allowed")),
+        false => Ok(()),
+    }
+}
+
 impl Plugin {
     /// Loads the component in `bytes`. Blocks for as long as compiling takes.
     ///
@@ -62,12 +108,7 @@ impl Plugin {
         runtime: &Runtime,
         services: &Arc<Services>,
     ) -> Result<Plugin, String> {
-        if bytes.len() as u64 > WASM_BYTES_MAX {
-            return Err(format!("has {} bytes; at most {WASM_BYTES_MAX} are allowed", bytes.len()));
-        }
-        is_component(bytes)?;
-        let hash = ContentHash::of(bytes);
-        let component = artifacts.component(runtime, hash, bytes)?;
+        let (hash, component) = component(bytes, artifacts, runtime)?;
         let ty = component.component_type();
         let engine = runtime.engine();
         let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_string()).collect();
@@ -185,14 +226,4 @@ fn suspends(import: &str, item: ComponentItem, engine: &wasmtime::Engine) -> boo
     }
     let ComponentItem::ComponentInstance(interface) = item else { return false };
     is_of(import, "crypto") && interface.exports(engine).any(|(name, _)| name == "verify-password")
-}
-
-fn is_component(bytes: &[u8]) -> Result<(), String> {
-    if wasmparser::Parser::is_component(bytes) {
-        Ok(())
-    } else if wasmparser::Parser::is_core_wasm(bytes) {
-        Err("is a core Wasm module, not a component".into())
-    } else {
-        Err("is not WebAssembly".into())
-    }
 }

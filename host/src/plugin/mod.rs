@@ -8,6 +8,7 @@
 pub mod artifact;
 pub mod bindings;
 mod block;
+mod compiler;
 pub mod engine;
 mod exports;
 pub mod facts;
@@ -18,11 +19,13 @@ mod imports;
 pub mod instance;
 mod lift;
 pub mod load;
+mod outline;
 pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod quarantine;
 pub mod seats;
+mod shelf;
 mod ticker;
 mod trap;
 

@@ -23,6 +23,7 @@ use crate::telemetry::metric::Metrics;
 use crate::token::Verifiers;
 use crate::upstream::spawn_health;
 use sockets::Sockets;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -234,7 +235,8 @@ impl Gateway {
 /// Tells whoever waits for it, people and scripts, that requests are served now.
 fn announce(ready: &[(String, SocketAddr)]) {
     let places: Vec<_> = ready.iter().map(|(name, address)| format!("{name}={address}")).collect();
-    eprintln!("witgate ready: {}", places.join(" "));
+    // Standard error may take nothing, and requests are served all the same.
+    let _ = writeln!(std::io::stderr(), "witgate ready: {}", places.join(" "));
 }
 
 fn read(path: &Path) -> Result<Loaded, String> {

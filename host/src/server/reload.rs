@@ -8,6 +8,7 @@ use crate::compile::compile;
 use crate::config;
 use crate::upstream::spawn_health;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const UNCHANGED: &str = "the running configuration is unchanged";
 
@@ -47,6 +48,9 @@ impl Gateway {
             .prepare(compiled.listeners, self.workers.count())
             .map_err(|why| format!("{why}; {UNCHANGED}"))?;
 
+        if self.draining.load(Ordering::Relaxed) {
+            return Err("the gateway is stopping".into());
+        }
         let generation = compiled.snapshot.generation;
         self.cell.swap(compiled.snapshot);
         self.generations.send_replace(generation);

@@ -29,8 +29,12 @@ pub fn init(format: Format) -> Result<(), String> {
     let filter = filter(std::env::var(FILTER_VARIABLE).ok().as_deref())?;
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Told on standard error too, which panics when that is what takes nothing.
+        .log_internal_errors(false)
+        .with_ansi(colour);
     match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

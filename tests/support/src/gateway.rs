@@ -10,6 +10,7 @@ use crate::raw::{Answer, Connection};
 use crate::{PATIENCE, eventually};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 /// What a gateway starts from: a directory with its configuration, plugins and other files.
 pub struct Setup {
     binary: PathBuf,
+    /// What starts the binary, if it is not started straight away.
+    script: Option<PathBuf>,
     dir: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -27,7 +30,7 @@ impl Setup {
     pub fn new(binary: &str) -> Setup {
         let dir = TempDir::with_prefix("witgate-test-").unwrap();
         std::fs::create_dir(dir.path().join("plugins")).unwrap();
-        Setup { binary: binary.into(), dir, environment: Vec::new() }
+        Setup { binary: binary.into(), script: None, dir, environment: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -48,6 +51,16 @@ impl Setup {
 
     pub fn plugin_bytes(self, name: &str, component: &[u8]) -> Setup {
         install(self.dir.path(), name, component);
+        self
+    }
+
+    /// Started by `sh` from here on, after the words `before` and with the redirections `after`.
+    pub fn by_shell(mut self, before: &str, after: &str) -> Setup {
+        let text = format!("#!/bin/sh\n{before}\nexec '{}' \"$@\" {after}\n", self.binary.display());
+        let script = self.path("start.sh");
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        self.script = Some(script);
         self
     }
 
@@ -73,7 +86,7 @@ impl Setup {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(self.script.as_ref().unwrap_or(&self.binary));
         // Compiled code is shared by all tests of one build, so that each plugin compiles once.
         let cache = self.binary.parent().unwrap().join("witgate-test-cache");
         command.args(arguments).current_dir(self.dir.path()).env("XDG_CACHE_HOME", cache);
@@ -139,6 +152,15 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        ended(&mut self.child, &self.log)
+    }
+
     /// What it has written.
     pub fn log(&self) -> &Log {
         &self.log
@@ -254,8 +276,7 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.pid());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        signal(self.pid(), name);
     }
 
     /// Changes the configuration, asks for a reload and waits until one went well. The watcher
@@ -281,8 +302,17 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
@@ -297,14 +327,7 @@ impl Gateway {
 
     /// Waits for the end.
     pub fn wait(mut self) -> ExitStatus {
-        let end = Instant::now() + 3 * PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "the gateway does not end; its log:\n{}", self.all.text());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        ended(&mut self.child, &self.all)
     }
 
     pub fn stop(self) -> ExitStatus {
@@ -322,6 +345,32 @@ impl Drop for Gateway {
             let last = lines.len().saturating_sub(40);
             eprintln!("the gateway's last lines:\n{}", lines[last..].join("\n"));
         }
+    }
+}
+
+/// Sends a process a signal: `TERM`.
+pub fn signal(pid: u32, name: &str) {
+    let command = format!("kill -{name} {pid}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+}
+
+/// Processes that this one has started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn ended(child: &mut Child, log: &Log) -> ExitStatus {
+    let end = Instant::now() + 3 * PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "it does not end; its log:\n{}", log.text());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

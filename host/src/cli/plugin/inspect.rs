@@ -5,11 +5,9 @@
 
 use super::describe;
 use super::survey::{Bench, Found, Outcome};
-use crate::plugin::artifact::WASM_BYTES_MAX;
-use crate::plugin::load::Origin;
+use crate::plugin::load::{self, Origin};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -39,7 +37,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<u8> {
         Err(why) => return super::said(Err(why), out),
     };
     if arguments.wit {
-        return super::said(wit(&found), out);
+        return super::said(Bench::open().and_then(|bench| wit(&found, &bench)), out);
     }
     let survey = match Bench::open().and_then(|bench| bench.survey(&found, config)) {
         Ok(survey) => survey,
@@ -65,22 +63,18 @@ fn find(file: &Path) -> Result<Found, String> {
             bytes: plugin.wasm.to_vec(),
         });
     }
-    let bytes = read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let bytes = load::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
     Ok(Found { name, origin: Origin::File(file.to_path_buf()), bytes })
 }
 
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that what is too long is seen to be.
-    File::open(file)?.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// The world of a component with the packages that it names.
-fn wit(found: &Found) -> Result<String, String> {
+fn wit(found: &Found, bench: &Bench) -> Result<String, String> {
     if !wasmparser::Parser::is_component(&found.bytes) {
         return Err(format!("plugin `{}` has no WIT to show: it is no component", found.name));
+    }
+    if let Err(why) = bench.compiled(found) {
+        return Err(format!("plugin `{}` has no WIT to show: it {why}", found.name));
     }
     let undecodable =
         |error: &dyn std::fmt::Display| format!("plugin `{}` has no WIT to show: {error}", found.name);

@@ -45,7 +45,7 @@ fn said(result: Result<String, String>, out: &mut dyn Write) -> io::Result<u8> {
     match result {
         Ok(text) => write!(out, "{}", printable(&text)).map(|()| 0),
         Err(why) => {
-            eprintln!("{}", printable(why.trim_end()));
+            super::complain(&printable(why.trim_end()));
             Ok(1)
         }
     }

@@ -7,9 +7,9 @@
 use super::misfit;
 use crate::chain::step::StepPlan;
 use crate::clock::Clock;
-use crate::plugin::artifact::Artifacts;
+use crate::plugin::artifact::{Artifacts, ContentHash};
 use crate::plugin::engine::Runtime;
-use crate::plugin::load::Origin;
+use crate::plugin::load::{self, Origin};
 use crate::plugin::plan::Ask;
 use crate::plugin::policy::{Grants, SecretBytes, Services};
 use crate::plugin::{Plugin, Policy, Settings};
@@ -106,7 +106,7 @@ impl Bench {
         let Found { name, origin, bytes } = found;
         let plugin =
             Plugin::load(name, origin.clone(), bytes, &self.artifacts, &self.runtime, &self.services)
-                .map_err(|why| refusal(found, &why))?;
+                .map_err(|why| self.refusal(found, &why))?;
         let plugin = Arc::new(plugin);
         let given = config.is_some();
         let config = config.unwrap_or_else(|| json!({}));
@@ -120,6 +120,30 @@ impl Bench {
             },
         };
         Ok(Survey { plugin, outcome })
+    }
+
+    /// Makes sure that a component compiles, and so is valid.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn compiled(&self, found: &Found) -> Result<(), String> {
+        load::component(&found.bytes, &self.artifacts, &self.runtime).map(drop)
+    }
+
+    /// Why the gateway would refuse a component, and all that is foreign in it.
+    fn refusal(&self, found: &Found, why: &str) -> String {
+        let mut told = match &found.origin {
+            Origin::Bundled => format!("plugin `{}` {why}", found.name),
+            Origin::File(path) => format!("plugin `{}` ({}) {why}", found.name, path.display()),
+        };
+        // Of what does not compile nobody knows how deep it nests: it is not looked into in this process.
+        if self.artifacts.has(&self.runtime, ContentHash::of(&found.bytes)) {
+            for line in misfit::tell(&found.bytes) {
+                told += "\n  ";
+                told += &line;
+            }
+        }
+        told
     }
 
     fn configured(&self, plugin: &Arc<Plugin>, config: Value) -> Result<Planned, String> {
@@ -153,19 +177,6 @@ impl Bench {
             instance.map_err(|failure| format!("plugin `{}` {failure}", plugin.name()))?.memory_bytes();
         Ok(Planned { config, policy, asks, memory_bytes })
     }
-}
-
-/// Why the gateway would refuse a component, and all that is foreign in it.
-fn refusal(found: &Found, why: &str) -> String {
-    let mut told = match &found.origin {
-        Origin::Bundled => format!("plugin `{}` {why}", found.name),
-        Origin::File(path) => format!("plugin `{}` ({}) {why}", found.name, path.display()),
-    };
-    for line in misfit::tell(&found.bytes) {
-        told += "\n  ";
-        told += &line;
-    }
-    told
 }
 
 fn grant(ask: &Ask, grants: &mut Grants) {

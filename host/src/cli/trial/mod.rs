@@ -84,7 +84,7 @@ pub fn run(
     let stage = match Stage::open() {
         Ok(stage) => stage,
         Err(why) => {
-            eprintln!("{why}");
+            super::complain(&why);
             return Ok(1);
         }
     };
