@@ -1,16 +1,14 @@
 #!/usr/bin/env bash
 # Builds the gateway as it is meant to be deployed: twice, the second time by a profile of the first
-# at work. Takes three times as long as `make build` and saves about a tenth of the time that is
-# spent outside the kernel. The binary: target/pgo/witgate.
+# at work. Takes three times as long as `make build`. The binary: target/pgo/witgate.
 #
 # The load is that of benches/peers/run, every case of it, so nothing is tuned for one. Needs two
-# cores, nginx, wrk, h2load and llvm-profdata (installed
-# if they are missing).
+# cores, nginx, wrk, h2load and llvm-profdata, and installs what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools/wasm-target.sh
-tools/require.sh gcc python3
+tools/require.sh gcc python3 h2load
 benches/peers/install --tools
 triple=$(rustc -vV | sed -n 's/^host: //p')
 folder=${CARGO_TARGET_DIR:-$PWD/target}/pgo
