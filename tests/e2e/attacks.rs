@@ -1,7 +1,7 @@
 //! Plugins as attackers: what a component does to starve or outlive its hook, and what somebody does
 //! to its file. `misbehaving` has what a verdict may not be.
 
-use crate::fixture::{assert_contains, echo, probe, setup, setup_with_probe, told, with};
+use crate::fixture::{assert_contains, component, echo, probe, setup, setup_with_probe, told, with};
 use serde_json::{Value, json};
 use std::process::Command;
 use witgate_test_support::{Gateway, Origin, Request, guests};
@@ -189,4 +189,138 @@ fn names_of_plugins_are_no_paths() {
         let Err(refused) = setup().try_start(&config.text()) else { panic!("{name}: it started") };
         assert!(!refused.status.success(), "{name}");
     }
+}
+
+/// A component that fits, but for what it does where: `(loop $for_ever br $for_ever)`.
+#[derive(Clone, Copy, Default)]
+struct Fitting<'a> {
+    start: &'a str,
+    schema: &'a str,
+    /// What the schema's text is, and how long it claims to be, if not as long as it is.
+    text: &'a str,
+    length: Option<u32>,
+    realloc: &'a str,
+    configure: &'a str,
+    post: &'a str,
+}
+
+impl Fitting<'_> {
+    fn component(self) -> Vec<u8> {
+        let Fitting { start, schema, text, length, realloc, configure, post } = self;
+        let length = length.unwrap_or(u32::try_from(text.len()).unwrap());
+        let bytes = |value: u32| value.to_le_bytes().map(|byte| format!("\\{byte:02x}")).concat();
+        let text = text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+        component(&format!(
+            r#"(component
+                (core module $m
+                    (memory (export "memory") 8)
+                    (data (i32.const 0) "{}{}")
+                    (data (i32.const 16) "{text}")
+                    (func (export "schema") (result i32) {schema} (i32.const 0))
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc} (i32.const 400000))
+                    (func (export "configure") (param i32 i32) (result i32) {configure} (i32.const 500000))
+                    (func (export "post") (param i32) {post})
+                    (func (export "tick") (result i32) (i32.const 500000))
+                    (func $start {start})
+                    (start $start))
+                (core instance $i (instantiate $m))
+                (alias core export $i "memory" (core memory $memory))
+                (func $schema (result string) (canon lift (core func $i "schema") (memory $memory)))
+                (export "config-schema" (func $schema))
+                (func $tick (result (result (error string))) (canon lift (core func $i "tick") (memory $memory)))
+                (export "on-tick" (func $tick))
+                (func $configure (param "config" string) (result (result (error string)))
+                    (canon lift (core func $i "configure") (memory $memory)
+                        (realloc (core func $i "realloc")) (post-return (core func $i "post"))))
+                (export "configure" (func $configure)))"#,
+            bytes(16),
+            bytes(length)
+        ))
+    }
+}
+
+const LOOP: &str = "(loop $for_ever (br $for_ever))";
+const GROW: &str = "(loop $more (drop (memory.grow (i32.const 16))) (br $more))";
+
+#[test]
+fn what_a_component_does_before_any_request_is_bounded_too() {
+    let origin = Origin::mirror();
+    let hasty = json!({"limits": {"time": "10ms", "memory": "8MiB"}});
+    let bad = echo(&origin, json!([with(json!({"plugin": "fitting"}), hasty)])).text();
+    let good = echo(&origin, json!([told(&[])])).text();
+    let mut gateway = setup_with_probe().start(&good);
+    let fitting = Fitting::default();
+    // None of these is refused for its form.
+    gateway.install("fitting", &fitting.component());
+    gateway.reload(&bad);
+    for (what, component, word) in [
+        ("start loops", Fitting { start: LOOP, ..fitting }, "ran out of time"),
+        ("start traps", Fitting { start: "unreachable", ..fitting }, "unreachable"),
+        ("start grows", Fitting { start: GROW, ..fitting }, "fitting"),
+        ("schema loops", Fitting { schema: LOOP, ..fitting }, "ran out of time"),
+        ("schema traps", Fitting { schema: "unreachable", ..fitting }, "unreachable"),
+        ("schema of 4 GiB", Fitting { length: Some(u32::MAX), ..fitting }, "gives no configuration schema"),
+        ("schema is long", Fitting { length: Some(300_000), ..fitting }, "has a schema of 300000 bytes"),
+        ("schema is no text", Fitting { text: "\"\u{0}\"", length: Some(3), ..fitting }, "no JSON"),
+        ("realloc loops", Fitting { realloc: LOOP, ..fitting }, "ran out of time"),
+        ("realloc lies", Fitting { realloc: "(return (i32.const -1))", ..fitting }, "fitting"),
+        ("configure loops", Fitting { configure: LOOP, ..fitting }, "ran out of time"),
+        ("configure grows", Fitting { configure: GROW, ..fitting }, "fitting"),
+        ("configure lies", Fitting { configure: "(return (i32.const -4))", ..fitting }, "fitting"),
+        ("post-return loops", Fitting { post: LOOP, ..fitting }, "ran out of time"),
+        ("post-return traps", Fitting { post: "unreachable", ..fitting }, "unreachable"),
+    ] {
+        let mark = gateway.log().mark();
+        gateway.reload(&good);
+        gateway.install("fitting", &component.component());
+        gateway.reload_refused(&bad);
+        gateway.log().wait_for(mark, word);
+        gateway.get("/echo").expect(200);
+        assert!(gateway.is_running(), "{what}");
+    }
+}
+
+#[test]
+fn a_schema_that_would_be_checked_for_ever_is_refused() {
+    let origin = Origin::mirror();
+    let good = echo(&origin, json!([told(&[])])).text();
+    let gateway = setup_with_probe().start(&good);
+    let doubling = |keyword: &str| {
+        let mut defs = json!({"a40": true});
+        for number in 0..40 {
+            let next = json!({"$ref": format!("#/$defs/a{}", number + 1)});
+            defs[format!("a{number}")] = json!({keyword: [next, next], "unevaluatedProperties": false});
+        }
+        json!({"$defs": defs, "$ref": "#/$defs/a0"})
+    };
+    let chain: Value = (0..5000).fold(json!({"a5000": true}), |mut defs, number| {
+        defs[format!("a{number}")] = json!({"$ref": format!("#/$defs/a{}", number + 1)});
+        defs
+    });
+    for (schema, words) in [
+        (doubling("allOf"), "schema that"),
+        (doubling("anyOf"), "schema that"),
+        (json!({"$defs": chain, "$ref": "#/$defs/a0"}), "schema that nests"),
+        (json!({"$ref": "http://127.0.0.1:1/schema"}), "schema with a reference to"),
+        (json!({"$ref": "file:///etc/passwd"}), "schema with a reference to"),
+    ] {
+        let bytes = Fitting { text: &schema.to_string(), ..Fitting::default() }.component();
+        gateway.install("fitting", &bytes);
+        let mark = gateway.log().mark();
+        gateway.reload_refused(&echo(&origin, json!([{"plugin": "fitting"}])).text());
+        gateway.log().wait_for(mark, words);
+        let told = gateway.command(&["plugin", "inspect", "plugins/fitting.wasm"]);
+        assert_contains(String::from_utf8_lossy(&told.stderr), words);
+        gateway.get("/echo").expect(200);
+    }
+    // One that refers to itself is checked, but not at any depth.
+    let twice =
+        json!({"allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]});
+    gateway.install("fitting", &Fitting { text: &twice.to_string(), ..Fitting::default() }.component());
+    let nested = |depth| (0..depth).fold(json!({}), |inner: Value, _| json!({"a": inner}));
+    let config = |depth| echo(&origin, json!([{"plugin": "fitting", "config": nested(depth)}])).text();
+    gateway.reload(&config(5));
+    let mark = gateway.log().mark();
+    gateway.reload_refused(&config(30));
+    gateway.log().wait_for(mark, "that takes too long to check");
 }
