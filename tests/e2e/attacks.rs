@@ -4,7 +4,7 @@
 use crate::fixture::{assert_contains, component, echo, probe, setup, setup_with_probe, told, with};
 use serde_json::{Value, json};
 use std::process::Command;
-use witgate_test_support::{Gateway, Origin, Request, guests};
+use witgate_test_support::{Gateway, Origin, Request, eventually, guests};
 
 /// The hooks of a probe that does `act` in one of them, with 50 ms for each call.
 fn hasty(config: Value) -> Value {
@@ -323,4 +323,119 @@ fn a_schema_that_would_be_checked_for_ever_is_refused() {
     let mark = gateway.log().mark();
     gateway.reload_refused(&config(30));
     gateway.log().wait_for(mark, "that takes too long to check");
+}
+
+#[test]
+fn a_loop_in_a_body_hook_of_an_answer_is_ended() {
+    let origin = Origin::mirror();
+    for act in ["spin", "grow", "trap"] {
+        let policy = hasty(json!({"response_body": "buffer", "body_limit": 10_000, "body": {"do": act}}));
+        let gateway = start(&origin, policy);
+        let answer = gateway.get("/echo").expect(503);
+        assert_contains(&answer.json()["type"], "policy_");
+        gateway.get("/plain").expect(200);
+    }
+}
+
+#[test]
+fn memory_can_be_had_up_to_the_limit_and_not_beyond() {
+    let origin = Origin::mirror();
+    let keep = |bytes: usize| json!({"do": "keep", "bytes": bytes}).to_string();
+    let policy = with(told(&[]), json!({"limits": {"memory": "8MiB", "instances": 1, "time": "5s"}}));
+    let config = echo(&origin, json!([policy])).set("server.workers", json!(1));
+    let mut gateway = setup_with_probe().start(&config.text());
+    let before = gateway.resident();
+    for _ in 0..3 {
+        // Seven of eight, in pieces, and then one piece too many: the instance is lost, and the next
+        // one has all of it again.
+        for _ in 0..6 {
+            gateway.send(Request::get("/echo").header("x-do", &keep(1 << 20))).expect(200);
+        }
+        let answer = gateway.send(Request::get("/echo").header("x-do", &keep(3 << 20))).expect(503);
+        let kind = answer.json()["type"].to_string();
+        assert!(kind.contains("policy_memory") || kind.contains("policy_trap"), "{kind}");
+        gateway.get("/echo").expect(200);
+    }
+    assert!(gateway.resident() < before + (100 << 20));
+    assert!(gateway.is_running());
+}
+
+#[test]
+fn what_a_hook_returns_is_bounded_however_much_memory_it_has() {
+    let origin = Origin::mirror();
+    let policy = with(told(&["x-giant", "x-many"]), json!({"limits": {"memory": "1GiB", "time": "10s"}}));
+    let mut gateway = start(&origin, policy);
+    let before = gateway.resident();
+    // All that a guest of a gigabyte can give, and a million of what is small.
+    for act in [
+        json!({"do": "giant_edit", "bytes": 400 << 20}),
+        json!({"do": "giant_note", "bytes": 400 << 20}),
+        json!({"do": "giant_error", "bytes": 400 << 20}),
+        json!({"do": "reply", "status": 200, "bytes": 400 << 20}),
+        json!({"do": "many_edits", "count": 1_000_000}),
+    ] {
+        gateway.send(Request::get("/echo").header("x-do", &act.to_string())).expect(503);
+        gateway.get("/plain").expect(200);
+        assert!(gateway.is_running(), "{act}");
+    }
+    assert_eq!(origin.seen().iter().filter(|seen| seen.target == "/echo").count(), 0);
+    // The guest's own gigabyte, and what is lifted of it.
+    let most = gateway.peak() - before;
+    assert!(most < (1 << 30) + (400 << 20), "{} MiB", most >> 20);
+}
+
+#[test]
+fn m4_a_policy_that_answers_twice_has_one_answer_sent() {
+    let origin = Origin::mirror();
+    let twice = probe(json!({
+        "request": {"do": "reply", "status": 401, "body": "first"},
+        "response": {"do": "reply", "status": 402, "body": "second"},
+        "response_body": "buffer", "body_limit": 1000, "body": {"do": "refuse", "status": 418},
+    }));
+    let before = probe(json!({"response": {"do": "reply", "status": 410, "body": "third"}}));
+    for chain in [json!([twice]), json!([before, twice])] {
+        let gateway = setup_with_probe().start(&echo(&origin, chain).text());
+        let mut connection = gateway.connect();
+        for _ in 0..3 {
+            connection.send(Request::get("/echo").bytes());
+            let answer = connection.answer();
+            assert!(answer.complete && matches!(answer.status, 401 | 402 | 410 | 418), "{answer:?}");
+        }
+        // Nothing stands behind the answers.
+        connection.send("GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(connection.answer().status, 404);
+        assert!(connection.read_to_close().is_empty());
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_policy_that_calls_its_own_gateway_ends() {
+    let origin = Origin::mirror();
+    let limits = json!({"time": "100ms", "instances": 8});
+    let config = |port: u16| {
+        let call = json!({"calls": [{"upstream": "self", "path": "/call", "timeout_millis": 2000}]});
+        let policy = json!({"plugin": "caller", "config": call, "limits": limits});
+        echo(&origin, json!([]))
+            .upstream_with("self", json!({"endpoints": [format!("http://127.0.0.1:{port}")]}))
+            .api(json!({"name": "call", "path": "/call", "chain": [policy]}))
+            .api(json!({"name": "loop", "path": "/loop", "upstream": "self"}))
+            .text()
+    };
+    let mut gateway = setup().plugin("caller", guests::caller()).start(&config(9));
+    gateway.reload(&config(gateway.public().port()));
+    // Each call is another exchange with an instance of its own, as long as there are any; the
+    // innermost finds none, and all the others tell of that.
+    let answer = gateway.get("/call").expect(200);
+    assert!(answer.text().contains("policy_busy") || answer.text().contains("timeout"), "{answer:?}");
+    gateway.get("/echo").expect(200);
+    // An upstream that is the gateway itself is a loop of the operator's own; it ends with who began it.
+    let before = gateway.open_files();
+    let mut client = gateway.connect();
+    client.send(Request::get("/loop").bytes());
+    eventually("the loop to turn", || gateway.open_files() > before + 100);
+    drop(client);
+    eventually("the loop to end", || gateway.open_files() < before + 50);
+    gateway.get("/echo").expect(200);
+    assert!(gateway.is_running());
 }
