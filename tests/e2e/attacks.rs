@@ -439,3 +439,60 @@ fn a_policy_that_calls_its_own_gateway_ends() {
     gateway.get("/echo").expect(200);
     assert!(gateway.is_running());
 }
+
+/// A component whose `configure` does `act` with the host's buckets: `$remove` calls one by a handle,
+/// `$drop` gives a handle back.
+fn handling(act: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "witgate:policy/shared-state@0.1.0" (instance $state
+                (export "bucket" (type $bucket (sub resource)))
+                (export "[method]bucket.remove" (func (param "self" (borrow $bucket)) (param "key" string)))))
+            (alias export $state "bucket" (type $bucket))
+            (core module $memory (memory (export "memory") 1))
+            (core instance $memory (instantiate $memory))
+            (alias core export $memory "memory" (core memory $bytes))
+            (alias export $state "[method]bucket.remove" (func $remove))
+            (core func $remove (canon lower (func $remove) (memory $bytes)))
+            (core func $drop (canon resource.drop $bucket))
+            (core module $m
+                (import "host" "remove" (func $remove (param i32 i32 i32)))
+                (import "host" "drop" (func $drop (param i32)))
+                (func (export "text") (result i32) (i32.const 0))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+                (func (export "configure") (param i32 i32) (result i32) {act} (i32.const 0)))
+            (core instance $i (instantiate $m
+                (with "host" (instance (export "remove" (func $remove)) (export "drop" (func $drop))))))
+            (func $schema (result string) (canon lift (core func $i "text") (memory $bytes)))
+            (export "config-schema" (func $schema))
+            (func $tick (result (result (error string))) (canon lift (core func $i "text") (memory $bytes)))
+            (export "on-tick" (func $tick))
+            (func $configure (param "config" string) (result (result (error string)))
+                (canon lift (core func $i "configure") (memory $bytes) (realloc (core func $i "realloc"))))
+            (export "configure" (func $configure)))"#
+    ))
+}
+
+#[test]
+fn handles_that_were_never_given_out_open_nothing() {
+    let origin = Origin::mirror();
+    let good = echo(&origin, json!([told(&[])])).text();
+    let bad = echo(&origin, json!([{"plugin": "handling"}])).text();
+    let mut gateway = setup_with_probe().start(&good);
+    gateway.install("handling", &handling(""));
+    gateway.reload(&bad);
+    for handle in ["0", "1", "2", "12345", "-1", "2147483647"] {
+        for act in [
+            format!("(call $remove (i32.const {handle}) (i32.const 0) (i32.const 0))"),
+            format!("(call $drop (i32.const {handle}))"),
+        ] {
+            gateway.reload(&good);
+            gateway.install("handling", &handling(&act));
+            let mark = gateway.log().mark();
+            gateway.reload_refused(&bad);
+            gateway.log().wait_for(mark, "handle index");
+            gateway.get("/echo").expect(200);
+        }
+    }
+    assert!(gateway.is_running());
+}

@@ -438,7 +438,7 @@ fn what_a_policy_logs_is_in_the_log() {
 
 #[test]
 fn what_a_client_says_of_itself_does_not_survive_a_policy_that_says_it() {
-    // CASES D2 and D3.
+    // Case D2 and D3.
     let origin = Origin::mirror();
     let edits = json!({"do": "edits", "edits": [{"set": ["x-user", "anna"]}]});
     let gateway = start(&origin, json!([probe(json!({"writes": ["x-user"], "request": edits}))]));

@@ -58,7 +58,7 @@ fn what_is_in_flight_ends_whole() {
 
 #[test]
 fn idle_connections_end_at_once() {
-    // CASES O1.
+    // Case O1.
     let (origin, _go) = waiting();
     let gateway = start(&origin, "20s");
     let mut idle = gateway.connect();

@@ -71,7 +71,7 @@ fn malformed(gateway: &Gateway, origin: &Origin, fields: &[u8]) {
 
 #[test]
 fn fields_that_http2_forbids_never_become_http1() {
-    // CASES B4.
+    // Case B4.
     let (gateway, origin) = start();
     for field in [
         ("transfer-encoding", "chunked"),
@@ -119,7 +119,7 @@ fn fields_that_http2_forbids_never_become_http1() {
 
 #[test]
 fn authority_and_host_must_not_disagree() {
-    // CASES B5.
+    // Case B5.
     let (gateway, origin) = start();
     let mut connection = frames::open(gateway.public());
     let fields = frames::get("/echo", &[("host", "other.example")]);
@@ -134,7 +134,7 @@ fn authority_and_host_must_not_disagree() {
 
 #[test]
 fn a_length_that_is_not_kept_is_an_error() {
-    // CASES B6.
+    // Case B6.
     let (gateway, origin) = start();
     let post = |length| {
         block(&[
@@ -158,7 +158,7 @@ fn a_length_that_is_not_kept_is_an_error() {
 
 #[test]
 fn a_flood_of_resets_ends_the_connection_and_nobody_elses() {
-    // CASES B1.
+    // Case B1.
     let (gateway, _origin) = start();
     let before = gateway.resident();
     let mut connection = frames::open(gateway.public());
@@ -187,7 +187,7 @@ fn a_flood_of_resets_ends_the_connection_and_nobody_elses() {
 
 #[test]
 fn endless_continuations_end_the_connection() {
-    // CASES B2.
+    // Case B2.
     let (gateway, _origin) = start();
     let mut connection = frames::open(gateway.public());
     connection.send(frame(frames::HEADERS, END_STREAM, 1, &frames::get("/echo", &[])));
@@ -208,7 +208,7 @@ fn endless_continuations_end_the_connection() {
 
 #[test]
 fn resets_that_the_server_is_made_to_send_are_counted() {
-    // CASES B3.
+    // Case B3.
     let (gateway, _origin) = start();
     let mut connection = frames::open(gateway.public());
     let fields = frames::get("/echo", &[]);
@@ -268,7 +268,7 @@ fn grpc_calls_keep_their_trailers() {
 
 #[test]
 fn grpc_trailers_only_answers_are_kept() {
-    // CASES K5.
+    // Case K5.
     let reply = H2Reply {
         status: 200,
         headers: vec![("content-type", "application/grpc".into()), ("grpc-status", "5".into())],

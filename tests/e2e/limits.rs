@@ -15,7 +15,7 @@ fn limited(origin: &Origin, limits: Value) -> Gateway {
 
 #[test]
 fn too_many_or_too_large_fields_are_431() {
-    // CASES D6.
+    // Case D6.
     let origin = Origin::named("up");
     let gateway = limited(&origin, json!({"header_bytes": "16KiB", "header_count": 50}));
     let many = |count: usize| (0..count).map(|index| format!("x-{index}: 1\r\n")).collect::<String>();

@@ -41,7 +41,7 @@ fn upgrade(connection: &mut Connection, path: &str) -> witgate_test_support::Ans
 
 #[test]
 fn a_websocket_passes_from_its_first_byte() {
-    // CASES K6.
+    // Case K6.
     let origin = echoing();
     let gateway = setup().start(&echo(&origin, json!([])).text());
     let mut connection = gateway.connect();
@@ -209,7 +209,7 @@ fn k6_the_first_frames_of_both_sides_arrive() {
 
 #[test]
 fn a_tunnel_does_not_hold_up_a_shutdown() {
-    // CASES O3.
+    // Case O3.
     let origin = echoing();
     let config: Config = echo(&origin, json!([])).set("server.drain", json!("1s"));
     let gateway = setup().start(&config.text());
