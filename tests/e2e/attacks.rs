@@ -158,6 +158,61 @@ fn a_plugin_whose_file_is_spoilt_stays_as_it_was() {
 }
 
 #[test]
+fn a_plugin_that_is_written_in_pieces_is_taken_when_it_is_whole() {
+    use std::io::Write;
+    let origin = Origin::mirror();
+    let config = echo(&origin, json!([told(&[])])).text();
+    let gateway = setup_with_probe().start(&config);
+    let whole = std::fs::read(guests::probe()).unwrap();
+    let mark = gateway.log().mark();
+    let mut file = std::fs::File::create(gateway.path("plugins/probe.wasm")).unwrap();
+    file.write_all(&whole[..whole.len() / 2]).unwrap();
+    gateway.log().wait_for(mark, "is not a whole component");
+    gateway.get("/echo").expect(200);
+    let mark = gateway.log().mark();
+    file.write_all(&whole[whole.len() / 2..]).unwrap();
+    gateway.log().wait_for(mark, "reload ok");
+    gateway.get("/echo").expect(200);
+}
+
+#[test]
+fn a_plugin_behind_a_link_is_seen_when_the_link_is_turned() {
+    use std::os::unix::fs::symlink;
+    let origin = Origin::mirror();
+    let policy = probe(json!({"reads": ["x-do"], "writes": ["x-calls"], "request": {"do": "calls"}}));
+    let config = echo(&origin, json!([policy])).text();
+    let setup = setup();
+    let whole = std::fs::read(guests::probe()).unwrap();
+    let round = |number: u8| {
+        let folder = setup.path(&format!("plugins/..round-{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        // Another hash, the same policy.
+        let bytes = [&whole[..], &[0, 3, 1, b'c', number]].concat();
+        std::fs::write(folder.join("probe.wasm"), bytes).unwrap();
+    };
+    round(0);
+    symlink("..round-0", setup.path("plugins/..data")).unwrap();
+    symlink("..data/probe.wasm", setup.path("plugins/probe.wasm")).unwrap();
+    for number in 1..=3 {
+        round(number);
+    }
+    let gateway = setup.start(&config);
+    for number in 1..=3 {
+        let mark = gateway.log().mark();
+        symlink(format!("..round-{number}"), gateway.path("plugins/..data_tmp")).unwrap();
+        std::fs::rename(gateway.path("plugins/..data_tmp"), gateway.path("plugins/..data")).unwrap();
+        std::fs::remove_dir_all(gateway.path(&format!("plugins/..round-{}", number - 1))).unwrap();
+        gateway.log().wait_for(mark, "reload ok");
+        gateway.get("/echo").expect(200);
+    }
+    // A link that leads nowhere any more changes nothing.
+    let mark = gateway.log().mark();
+    std::fs::remove_dir_all(gateway.path("plugins/..round-3")).unwrap();
+    gateway.log().wait_for(mark, "reload refused");
+    gateway.get("/echo").expect(200);
+}
+
+#[test]
 fn a_plugin_that_is_no_file_is_refused_and_holds_nobody_up() {
     let link = |to: &'static str| {
         move |path: &std::path::Path| {
