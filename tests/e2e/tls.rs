@@ -80,16 +80,18 @@ fn certificates_are_reloaded_when_their_files_change() {
     let mut open = tls(gateway.address("tls"), "localhost", authority.client(None));
 
     // Case L4: between the two writes certificate and key do not fit; the old pair stays.
+    let mark = gateway.log().mark();
     gateway.write_file("certs/a.pem", &new.cert);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    gateway.log().wait_for(mark, "reload refused");
     assert_eq!(shown(), old.chain()[0].to_vec());
     gateway.write_file("certs/a.key", &new.key);
     eventually("the new certificate", || shown() == new.chain()[0].to_vec());
     Request::get("/").send_on(&mut open).expect(200);
 
     // Half a file, garbage: the last good pair stays.
+    let mark = gateway.log().mark();
     gateway.write_file("certs/a.pem", &new.cert[..new.cert.len() / 2]);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    gateway.log().wait_for(mark, "reload refused");
     assert_eq!(shown(), new.chain()[0].to_vec());
 }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use witgate_test_support::origin::drain;
 use witgate_test_support::{Gateway, Origin, Reply, Request, eventually};
 
 fn start(upstream: Value) -> Gateway {
@@ -92,16 +93,10 @@ fn nobody_there_is_502_and_says_nothing_about_where() {
 
 #[test]
 fn an_upstream_that_stalls_is_504() {
-    let origin = Origin::start(|_| {
-        Reply::drive(|_| {
-            std::thread::sleep(Duration::from_secs(5));
-            Ok(())
-        })
-    });
+    // For as long as the gateway does not give up.
+    let origin = Origin::start(|_| Reply::drive(|stream| drain(stream).map(|_| ())));
     let gateway = start(json!({"endpoints": [origin.url()], "timeouts": {"response": "300ms"}}));
-    let start = Instant::now();
     gateway.get("/up").expect_problem(504, "response_timeout");
-    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[test]
