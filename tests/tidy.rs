@@ -39,6 +39,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             if matches!(name.as_str(), ".git" | "target" | "node_modules" | "wasm-target.env") {
                 continue;
             }
+            // What `witgate plugin build` makes beside a plugin's manifest.
+            if name == "build" && path.with_file_name("plugin.yaml").is_file() {
+                continue;
+            }
             if kind.is_dir() {
                 open.push(path);
             } else if kind.is_file() {

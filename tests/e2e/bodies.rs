@@ -91,7 +91,7 @@ fn a_slow_reader_slows_the_upstream() {
 
 #[test]
 fn an_upstream_that_dies_is_never_a_short_body() {
-    // CASES K4.
+    // Case K4.
     let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n".to_vec();
     let sized = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello".to_vec();
     for bytes in [chunked, sized] {
@@ -208,7 +208,7 @@ fn a_stream_that_is_aborted_is_broken_off() {
 
 #[test]
 fn an_early_answer_wins_over_the_body() {
-    // CASES K2: the upstream says 413 at once; the client is not asked for the body.
+    // Case K2: the upstream says 413 at once; the client is not asked for the body.
     let origin =
         Origin::start_early(|_| Reply::Close(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n".to_vec()));
     let gateway = setup().start(&echo(&origin, json!([])).text());
@@ -220,7 +220,7 @@ fn an_early_answer_wins_over_the_body() {
 
 #[test]
 fn answers_without_bodies_stay_without() {
-    // CASES K3: bytes after a 204 or 304 never reach the client, nor the next answer.
+    // Case K3: bytes after a 204 or 304 never reach the client, nor the next answer.
     for status in [204, 304] {
         let origin =
             Origin::start(move |_| Reply::raw(format!("HTTP/1.1 {status} X\r\nx-a: 1\r\n\r\nEXTRA")));

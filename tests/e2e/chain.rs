@@ -2,7 +2,8 @@
 
 use crate::fixture::{Config, assert_contains, assert_lacks, echo, probe, setup_with_probe, told, with};
 use serde_json::{Value, json};
-use witgate_test_support::{Gateway, Origin, Request, Setup, eventually, guests};
+use witgate_test_support::origin::drain;
+use witgate_test_support::{Gateway, Origin, Reply, Request, Setup, eventually, guests};
 
 fn start(origin: &Origin, chain: Value) -> Gateway {
     setup_with_probe().start(&echo(origin, chain).text())
@@ -365,12 +366,7 @@ fn a_policy_calls_only_what_was_granted() {
 
 #[test]
 fn calls_that_fail_are_values() {
-    let slow = Origin::start(|_| {
-        witgate_test_support::Reply::drive(|_| {
-            std::thread::sleep(std::time::Duration::from_secs(2));
-            Ok(())
-        })
-    });
+    let slow = Origin::start(|_| Reply::drive(|stream| drain(stream).map(|_| ())));
     let config = json!({"calls": [{"upstream": "slow", "path": "/", "timeout_millis": 100}]});
     let allow = json!({"upstreams": ["slow"]});
     let gateway = caller(crate::fixture::setup(), &[("slow", &slow)], config, allow);
@@ -438,7 +434,7 @@ fn what_a_policy_logs_is_in_the_log() {
 
 #[test]
 fn what_a_client_says_of_itself_does_not_survive_a_policy_that_says_it() {
-    // CASES D2 and D3.
+    // Case D2 and D3.
     let origin = Origin::mirror();
     let edits = json!({"do": "edits", "edits": [{"set": ["x-user", "anna"]}]});
     let gateway = start(&origin, json!([probe(json!({"writes": ["x-user"], "request": edits}))]));

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use witgate_test_support::frames::{self, END_HEADERS, END_STREAM, frame};
 use witgate_test_support::origin::say;
 use witgate_test_support::{Gateway, Origin, Reply, Request, eventually};
@@ -58,15 +58,14 @@ fn what_is_in_flight_ends_whole() {
 
 #[test]
 fn idle_connections_end_at_once() {
-    // CASES O1.
+    // Case O1.
     let (origin, _go) = waiting();
-    let gateway = start(&origin, "20s");
+    // Longer than a test waits for a gateway's end.
+    let gateway = start(&origin, "10m");
     let mut idle = gateway.connect();
     Request::get("/echo").send_on(&mut idle).expect(200);
     let untouched = gateway.connect();
-    let start = Instant::now();
     assert!(gateway.stop().success());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(untouched);
 }
 
@@ -77,9 +76,7 @@ fn the_drain_has_an_end() {
     let mut slow = gateway.connect();
     slow.send(Request::get("/echo/slow").bytes());
     eventually("the slow request", || origin.count() == 1);
-    let start = Instant::now();
     gateway.stop();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(!slow.answer().complete);
 }
 

@@ -71,7 +71,7 @@ fn malformed(gateway: &Gateway, origin: &Origin, fields: &[u8]) {
 
 #[test]
 fn fields_that_http2_forbids_never_become_http1() {
-    // CASES B4.
+    // Case B4.
     let (gateway, origin) = start();
     for field in [
         ("transfer-encoding", "chunked"),
@@ -132,7 +132,7 @@ fn outcome(connection: &mut Connection, end: u8, fields: &[u8]) -> Result<(), u3
 
 #[test]
 fn malformed_requests_reset_their_stream_only() {
-    // CASES B5; RFC 9113, 8.1.1.
+    // Case B5; RFC 9113, 8.1.1.
     let (gateway, origin) = start();
     let request = |method, path, authority, more: &[(&'static str, &'static str)]| {
         let first = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)];
@@ -197,7 +197,7 @@ fn what_only_the_gateway_refuses_is_answered() {
 
 #[test]
 fn a_client_that_sends_nothing_but_malformed_requests_is_sent_away() {
-    // CASES B3, one at a time: it makes the gateway reset.
+    // Case B3, one at a time: it makes the gateway reset.
     let (gateway, _origin) = start();
     let mut connection = frames::open(gateway.public());
     let fields = frames::get("/echo", &[("x", " a")]);
@@ -214,7 +214,7 @@ fn a_client_that_sends_nothing_but_malformed_requests_is_sent_away() {
 
 #[test]
 fn a_length_that_is_not_kept_is_an_error() {
-    // CASES B6.
+    // Case B6.
     let (gateway, origin) = start();
     let post = |length| {
         block(&[
@@ -238,7 +238,7 @@ fn a_length_that_is_not_kept_is_an_error() {
 
 #[test]
 fn a_flood_of_resets_ends_the_connection_and_nobody_elses() {
-    // CASES B1.
+    // Case B1.
     let (gateway, _origin) = start();
     let before = gateway.resident();
     let mut connection = frames::open(gateway.public());
@@ -267,7 +267,7 @@ fn a_flood_of_resets_ends_the_connection_and_nobody_elses() {
 
 #[test]
 fn endless_continuations_end_the_connection() {
-    // CASES B2.
+    // Case B2.
     let (gateway, _origin) = start();
     let mut connection = frames::open(gateway.public());
     connection.send(frame(frames::HEADERS, END_STREAM, 1, &frames::get("/echo", &[])));
@@ -288,7 +288,7 @@ fn endless_continuations_end_the_connection() {
 
 #[test]
 fn resets_that_the_server_is_made_to_send_are_counted() {
-    // CASES B3.
+    // Case B3.
     let (gateway, _origin) = start();
     let mut connection = frames::open(gateway.public());
     let fields = frames::get("/echo", &[]);
@@ -401,7 +401,7 @@ fn pseudo_header_fields_in_trailers_reach_no_upstream() {
 
 #[test]
 fn grpc_trailers_only_answers_are_kept() {
-    // CASES K5.
+    // Case K5.
     let reply = H2Reply {
         status: 200,
         headers: vec![("content-type", "application/grpc".into()), ("grpc-status", "5".into())],

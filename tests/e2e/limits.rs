@@ -15,7 +15,7 @@ fn limited(origin: &Origin, limits: Value) -> Gateway {
 
 #[test]
 fn too_many_or_too_large_fields_are_431() {
-    // CASES D6.
+    // Case D6.
     let origin = Origin::named("up");
     let gateway = limited(&origin, json!({"header_bytes": "16KiB", "header_count": 50}));
     let many = |count: usize| (0..count).map(|index| format!("x-{index}: 1\r\n")).collect::<String>();
@@ -149,10 +149,8 @@ fn impatient(origin: &Origin) -> Gateway {
 /// The client is told, the connection closes, and what the upstream was being sent is broken off.
 #[track_caller]
 fn timed_out(gateway: &Gateway, origin: &Origin, connection: &mut Connection) {
-    let start = Instant::now();
     let answer = connection.answer().expect_problem(408, "request_timeout");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     connection.read_to_close();
     eventually("the upstream is rid of it", || origin.open() == 0);
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
@@ -262,10 +260,7 @@ fn a_body_that_stops_on_http2_is_408() {
 
 #[test]
 fn an_exchange_that_takes_too_long_is_408_and_closes() {
-    let origin = Origin::start(|_| {
-        std::thread::sleep(Duration::from_secs(10));
-        Reply::ok("late")
-    });
+    let origin = Origin::start(|_| Reply::drive(|stream| drain(stream).map(|_| ())));
     let gateway = limited(&origin, json!({"request": "300ms"}));
     let requests = [
         "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -274,11 +269,9 @@ fn an_exchange_that_takes_too_long_is_408_and_closes() {
     ];
     for request in requests {
         let mut connection = gateway.connect();
-        let start = Instant::now();
         let answer = connection.ask(request).expect_problem(408, "request_timeout");
         assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
         connection.read_to_close();
-        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     }
     eventually("the log", || gateway.access_log("/echo").len() == 3);
     assert!(gateway.access_log("/echo").iter().all(|entry| entry["reason"] == "request_timeout"));

@@ -11,6 +11,7 @@ mod admin;
 mod airline;
 mod attacks;
 mod bodies;
+mod callers;
 mod cases;
 mod chain;
 mod costly;

@@ -26,7 +26,7 @@ fn contained(chain: Value, act: Value, reason: &str) -> Gateway {
     let gateway = start(&origin, chain);
     let answer = gateway.send(ask(&act)).expect_problem(503, reason);
     assert_eq!(origin.count(), 0);
-    // CASES: a response never carries a trap's text.
+    // A response never carries a trap's text.
     assert_lacks(answer.text(), "wasm");
     assert_lacks(answer.text(), "unreachable");
     for _ in 0..3 {

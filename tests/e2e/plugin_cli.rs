@@ -131,6 +131,8 @@ fn a_trap_shows_lines_of_the_source_where_they_were_kept() {
 fn a_source_that_is_saved_is_deployed() {
     let setup = with_target(setup());
     done(setup.command(&["plugin", "new", "watched", "--sdk", &sdk()]));
+    // Whatever it depends on is built by now, which takes its time where nothing is.
+    done(setup.command(&["plugin", "build", "watched", "--out", "first.wasm"]));
     let watching = setup.spawn(&["plugin", "build", "watched", "--out", "plugins", "--watch"]);
     let component = setup.path("plugins/watched.wasm");
     eventually("the first build", || component.is_file());

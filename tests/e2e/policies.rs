@@ -71,7 +71,7 @@ fn jwt_refuses_the_rest_with_401() {
 
 #[test]
 fn jwt_never_accepts_alg_none() {
-    // CASES E1.
+    // Case E1.
     let origin = Origin::mirror();
     let gateway = start(&origin, json!([jwt(json!({}))]));
     for alg in ["none", "None", "nOnE", "NONE", ""] {
@@ -85,7 +85,7 @@ fn jwt_never_accepts_alg_none() {
 
 #[test]
 fn jwt_binds_the_algorithm_to_the_key() {
-    // CASES E2: HS256 keyed with what everybody knows of the RSA key.
+    // Case E2: HS256 keyed with what everybody knows of the RSA key.
     let origin = Origin::mirror();
     let gateway = start(&origin, json!([jwt(json!({}))]));
     let jwk = RSA.jwk.to_string();
@@ -104,7 +104,7 @@ fn jwt_binds_the_algorithm_to_the_key() {
 
 #[test]
 fn jwt_honours_critical_extensions_and_ignores_keys_in_the_token() {
-    // CASES E3 and E4.
+    // Case E3 and E4.
     let origin = Origin::mirror();
     let keys = Origin::named("keys");
     let gateway = start(&origin, json!([jwt(json!({}))]));
@@ -147,7 +147,7 @@ fn jwt_has_a_leeway_and_requires_claims() {
 
 #[test]
 fn jwt_passes_claims_on_and_strips_what_the_client_says() {
-    // CASES D4.
+    // Case D4.
     let origin = Origin::mirror();
     let policy = jwt(json!({"claims_to_headers": {"sub": "X-User", "role": "X-Role"}}));
     let gateway = start(&origin, json!([policy]));
@@ -188,7 +188,7 @@ fn jwt_fetches_keys_and_follows_their_rotation() {
     }
     assert_eq!(keys.count(), fetched, "keys are cached");
 
-    // CASES E5: unknown key ids cannot make it fetch again and again.
+    // Case E5: unknown key ids cannot make it fetch again and again.
     for index in 0..200 {
         let header = json!({"alg": "RS256", "kid": format!("unknown-{index}")});
         let answer = bearer(&gateway, &OTHER_RSA.sign_raw_header(&header, &claims("root")));
@@ -253,7 +253,7 @@ fn api_key_identifies_the_consumer_and_keeps_the_key() {
     assert_eq!(seen["target"], "/echo/q?a=1&b=2");
     assert_eq!(gateway.logged("/echo/h")["consumer"], "mobile");
     assert_eq!(gateway.logged("/echo/q")["product"], "starter");
-    // CASES F1.
+    // Case F1.
     gateway.admin("/metrics");
     assert_lacks(gateway.log().text(), KEY);
     assert_lacks(gateway.admin("/config").text(), KEY);
@@ -279,7 +279,7 @@ fn api_key_refuses_all_others() {
 
 #[test]
 fn rate_limit_lets_exactly_so_many_pass() {
-    // CASES G2: in parallel too.
+    // Case G2: in parallel too.
     let origin = Origin::named("a");
     let limit = json!({"plugin": "rate-limit", "config": {"requests": 10, "per": "1h", "by": "client"}});
     let gateway = start(&origin, json!([limit]));
@@ -307,7 +307,7 @@ fn rate_limit_says_when_to_come_back() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=3600).contains(&wait), "{wait}");
     assert_eq!(refused.header("content-type"), Some("application/problem+json"));
-    // CASES G4: another address in a header is not another client.
+    // Case G4: another address in a header is not another client.
     gateway.send(Request::get("/echo").header("X-Forwarded-For", "10.9.8.7")).expect(429);
     gateway.send(Request::get("/echo").header("X-Real-IP", "10.9.8.7")).expect(429);
 }
@@ -468,7 +468,7 @@ fn aggregate_passes_named_headers_on() {
 
 #[test]
 fn cors_answers_preflights_before_authentication() {
-    // CASES H1.
+    // Case H1.
     let origin = Origin::mirror();
     let cors = json!({"plugin": "cors", "config": {
         "allow_origins": ["https://app.example.com"], "allow_methods": ["GET", "PUT"],
@@ -503,7 +503,7 @@ fn cors_answers_preflights_before_authentication() {
 
 #[test]
 fn cors_refuses_any_origin_with_credentials() {
-    // CASES H2.
+    // Case H2.
     let origin = Origin::mirror();
     let cors = json!({"plugin": "cors", "config": {"allow_origins": ["*"], "credentials": true}});
     assert!(setup().try_start(&echo(&origin, json!([cors])).text()).is_err());

@@ -95,7 +95,7 @@ fn variant(component: &[u8], number: usize) -> Vec<u8> {
 
 #[test]
 fn a_bad_file_changes_nothing_and_the_next_good_one_is_taken() {
-    // CASES N2.
+    // Case N2.
     let origin = Origin::named("up");
     let gateway = setup_with_probe().start(&marked(&origin, 1));
     let bad = [
@@ -131,7 +131,7 @@ fn a_change_of_the_file_is_seen_without_a_signal() {
 
 #[test]
 fn a_kubernetes_swap_is_seen_every_time() {
-    // CASES N1: ConfigMaps change by the renaming of a symbolic link.
+    // Case N1: ConfigMaps change by the renaming of a symbolic link.
     use std::os::unix::fs::symlink;
     let origin = Origin::named("up");
     let setup = setup_with_probe();

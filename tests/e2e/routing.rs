@@ -62,7 +62,7 @@ fn hosts_are_exact_before_wildcard_before_any() {
     check(&gateway, "api.example.com", "/x", "exact");
     check(&gateway, "API.Example.COM", "/x", "exact");
     check(&gateway, "api.example.com:8080", "/x", "exact");
-    // CASES L2: a trailing dot is the same name.
+    // Case L2: a trailing dot is the same name.
     check(&gateway, "api.example.com.", "/x", "exact");
     check(&gateway, "other.example.com", "/x", "wildcard");
     check(&gateway, "example.com", "/x", "any");
@@ -149,7 +149,7 @@ fn a_head_request_has_no_body() {
     let (gateway, a, _b) = two(&[json!({"name": "a", "path": "/a", "upstream": "a"})]);
     let mut connection = gateway.connect();
     connection.send("HEAD /a/x HTTP/1.1\r\nHost: h\r\n\r\n");
-    // The origin answers with a body, which CASES K3 forbids to pass on.
+    // The origin answers with a body, which case K3 forbids to pass on.
     let answer = connection.try_answer(true).unwrap();
     assert_eq!(answer.status, 200);
     assert_eq!(connection.ask("GET /a/y HTTP/1.1\r\nHost: h\r\n\r\n").text(), "a GET /a/y");

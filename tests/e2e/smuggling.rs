@@ -59,7 +59,7 @@ fn two_framings_are_refused() {
 
 #[test]
 fn lengths_that_are_no_numbers_are_refused() {
-    // CASES A2 and A3.
+    // Case A2 and A3.
     let (gateway, origin) = start();
     for lines in [
         &["Content-Length: +5"][..],
@@ -96,7 +96,7 @@ fn an_equal_list_of_lengths_may_collapse() {
 
 #[test]
 fn broken_chunks_are_refused() {
-    // CASES A5 and A6. The head was good, so the upstream may have seen it; never a whole body.
+    // Case A5 and A6. The head was good, so the upstream may have seen it; never a whole body.
     let (gateway, origin) = start();
     for body in [
         "5\nhello\r\n0\r\n\r\n",
@@ -126,7 +126,7 @@ fn broken_chunks_are_refused() {
 
 #[test]
 fn heads_that_are_no_heads_are_refused() {
-    // CASES A4, A8 and obsolete line folding.
+    // Case A4, A8 and obsolete line folding.
     let (gateway, origin) = start();
     for head in [
         "GET /echo HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n",
@@ -179,7 +179,7 @@ fn an_absolute_target_counts_and_must_agree() {
 
 #[test]
 fn http_1_0_with_chunks_never_poisons_a_connection() {
-    // CASES A7.
+    // Case A7.
     let (gateway, origin) = start();
     let mut connection = gateway.connect();
     connection.send(

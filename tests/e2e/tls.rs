@@ -79,17 +79,19 @@ fn certificates_are_reloaded_when_their_files_change() {
     assert_eq!(shown(), old.chain()[0].to_vec());
     let mut open = tls(gateway.address("tls"), "localhost", authority.client(None));
 
-    // CASES L4: between the two writes certificate and key do not fit; the old pair stays.
+    // Case L4: between the two writes certificate and key do not fit; the old pair stays.
+    let mark = gateway.log().mark();
     gateway.write_file("certs/a.pem", &new.cert);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    gateway.log().wait_for(mark, "reload refused");
     assert_eq!(shown(), old.chain()[0].to_vec());
     gateway.write_file("certs/a.key", &new.key);
     eventually("the new certificate", || shown() == new.chain()[0].to_vec());
     Request::get("/").send_on(&mut open).expect(200);
 
     // Half a file, garbage: the last good pair stays.
+    let mark = gateway.log().mark();
     gateway.write_file("certs/a.pem", &new.cert[..new.cert.len() / 2]);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    gateway.log().wait_for(mark, "reload refused");
     assert_eq!(shown(), new.chain()[0].to_vec());
 }
 
@@ -136,7 +138,7 @@ fn client_certificates_are_required_or_optional() {
 
 #[test]
 fn bad_certificate_files_refuse_the_configuration() {
-    // CASES L3.
+    // Case L3.
     let (authority, origin) = (Authority::default(), Origin::named("up"));
     let (a, b) = (authority.server(&["localhost"]), authority.server(&["localhost"]));
     let plain = config(&origin, json!([certificate("a", &[])]), Value::Null).text();
@@ -181,7 +183,7 @@ fn a_slow_or_broken_handshake_stops_nobody() {
 
 #[test]
 fn a_hello_in_single_bytes_is_understood() {
-    // CASES L5.
+    // Case L5.
     use std::io::{Read, Write};
     struct Dribble(std::net::TcpStream);
     impl Read for Dribble {

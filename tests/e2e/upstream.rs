@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use witgate_test_support::origin::drain;
 use witgate_test_support::{Gateway, Origin, Reply, Request, eventually};
 
 fn start(upstream: Value) -> Gateway {
@@ -66,7 +67,7 @@ fn connections_are_kept_and_reused() {
 
 #[test]
 fn a_connection_that_the_upstream_closed_is_no_error() {
-    // CASES K1: closed right after the answer, without a word about it.
+    // Case K1: closed right after the answer, without a word about it.
     let origin = Origin::start(|seen| {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
         if seen.nth == 2 { Reply::Close(bytes) } else { Reply::Bytes(bytes) }
@@ -92,16 +93,10 @@ fn nobody_there_is_502_and_says_nothing_about_where() {
 
 #[test]
 fn an_upstream_that_stalls_is_504() {
-    let origin = Origin::start(|_| {
-        Reply::drive(|_| {
-            std::thread::sleep(Duration::from_secs(5));
-            Ok(())
-        })
-    });
+    // For as long as the gateway does not give up.
+    let origin = Origin::start(|_| Reply::drive(|stream| drain(stream).map(|_| ())));
     let gateway = start(json!({"endpoints": [origin.url()], "timeouts": {"response": "300ms"}}));
-    let start = Instant::now();
     gateway.get("/up").expect_problem(504, "response_timeout");
-    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[test]
@@ -132,7 +127,7 @@ fn a_request_that_was_never_sent_is_tried_elsewhere() {
 
 #[test]
 fn statuses_are_tried_again_for_idempotent_methods_only() {
-    // CASES J1.
+    // Case J1.
     let origin = Origin::start(|_| Reply::status(503));
     let gateway = start(json!({
         "endpoints": [origin.url()], "retry": {"attempts": 2, "on": ["connect_failure", "503"], "budget": "100%"},
@@ -158,7 +153,7 @@ fn a_post_is_never_sent_twice() {
 
 #[test]
 fn a_second_try_has_the_same_body_or_is_not_made() {
-    // CASES J2.
+    // Case J2.
     let origin =
         Origin::start(
             |seen| if seen.nth == 0 && seen.connection == 0 { Reply::status(503) } else { Reply::ok("") },
@@ -175,7 +170,7 @@ fn a_second_try_has_the_same_body_or_is_not_made() {
 
 #[test]
 fn retries_keep_to_their_budget() {
-    // CASES J3.
+    // Case J3.
     let origin = Origin::start(|_| Reply::status(503));
     let gateway = start(json!({
         "endpoints": [origin.url()], "retry": {"attempts": 3, "on": ["503"], "budget": "20%"},

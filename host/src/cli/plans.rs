@@ -63,7 +63,7 @@ pub fn schemas(path: Option<&Path>) -> Result<Vec<(String, Value)>, String> {
         let mut catalogue = Catalogue::new(config.plugins.directory.clone(), None);
         let names = catalogue.names();
         let schemas = names.into_iter().map(|name| {
-            let schema = catalogue.get(&name, workshop)?.schema().clone();
+            let schema = catalogue.get(&name, workshop)?.schema().value().clone();
             Ok((name, schema))
         });
         schemas.collect()

@@ -219,9 +219,15 @@ impl<'a> Policies<'a> {
 
 /// Checks a policy's configuration against its plugin's schema, each violation at its own place.
 fn fits_schema(written: &Written, plugin: &Plugin, report: &mut Report) -> bool {
-    let Ok(validator) = jsonschema::draft202012::new(plugin.schema()) else { return true };
+    let violations = match plugin.schema().violations(&written.config) {
+        Ok(violations) => violations,
+        Err(why) => {
+            refuse(report, &written.config_at, format!("plugin `{}`: {why}", plugin.name()));
+            return false;
+        }
+    };
     let mut fits = true;
-    for violation in validator.iter_errors(&written.config).take(VIOLATIONS_MAX) {
+    for violation in violations.take(VIOLATIONS_MAX) {
         fits = false;
         let pointer = violation.instance_path().to_string();
         let at = written.config_positions.position_of(&pointer).unwrap_or_else(|| written.config_at.clone());

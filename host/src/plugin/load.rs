@@ -14,6 +14,7 @@ use super::imports;
 use super::instance::Instance;
 use super::outline;
 use super::policy::{About, Grants, Services, block_on};
+use super::schema::Schema;
 use super::ticker::Ticker;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,7 +41,7 @@ pub struct Plugin {
     /// The types of its hooks were found to be the contract's.
     checked: AtomicBool,
     imports: Vec<String>,
-    schema: serde_json::Value,
+    schema: Schema,
     needs_fiber: bool,
     wants_facts: bool,
     lends_block: bool,
@@ -129,7 +130,7 @@ impl Plugin {
             }),
             lends_block: block::is_lent(bytes),
             imports,
-            schema: serde_json::Value::Null,
+            schema: Schema::read("")?,
             ticker: runtime.ticker().clone(),
             pre,
         };
@@ -160,7 +161,7 @@ impl Plugin {
         &self.imports
     }
     /// The JSON Schema (2020-12) of its configuration; `true` where it takes any.
-    pub fn schema(&self) -> &serde_json::Value {
+    pub fn schema(&self) -> &Schema {
         &self.schema
     }
     /// Whether its host calls can suspend it.
@@ -184,7 +185,7 @@ impl Plugin {
         self.checked.store(true, Ordering::Release);
     }
 
-    fn read_schema(&self, services: &Arc<Services>) -> Result<serde_json::Value, String> {
+    fn read_schema(&self, services: &Arc<Services>) -> Result<Schema, String> {
         let about = Arc::new(About { label: self.name.clone(), grants: Grants::default() });
         let guest = Guest::new(about, services.clone(), SCHEMA_MEMORY_BYTES);
         let text = block_on(async {
@@ -195,14 +196,7 @@ impl Plugin {
             Failure::Instance(text) => format!("does not fit this gateway: {text}"),
             failure => format!("gives no configuration schema: it {failure}"),
         })?;
-        if text.trim().is_empty() {
-            return Ok(serde_json::Value::Bool(true));
-        }
-        let schema =
-            serde_json::from_str(&text).map_err(|error| format!("has a schema that is no JSON: {error}"))?;
-        jsonschema::draft202012::new(&schema)
-            .map_err(|error| format!("has a schema that is none: {error}"))?;
-        Ok(schema)
+        Schema::read(&text)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod quarantine;
+pub mod schema;
 pub mod seats;
 mod shelf;
 mod ticker;

@@ -137,8 +137,7 @@ impl Setup {
         let Some(ready) = ready else {
             let _ = child.kill();
             let status = child.wait().unwrap();
-            // What it wrote last may still be on its way through the pipe.
-            std::thread::sleep(Duration::from_millis(50));
+            all.wait_for_end();
             return Err(Refused { status, text: all.text() });
         };
         Ok(Gateway { child, addresses: addresses(&ready), stdout, all, setup: self })

@@ -1,19 +1,23 @@
 //! What the gateway wrote, line by line, and waiting for a line to come.
 
-use crate::PATIENCE;
+use crate::{PATIENCE, eventually};
 use std::io::{BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 #[derive(Clone, Default)]
 pub struct Log {
     lines: Arc<(Mutex<Vec<String>>, Condvar)>,
+    /// Pipes that have not ended yet.
+    open: Arc<AtomicUsize>,
 }
 
 impl Log {
     /// Collects from `pipe` on a thread of its own until it ends.
     pub fn collect(&self, pipe: impl Read + Send + 'static) {
         let log = self.clone();
+        log.open.fetch_add(1, Ordering::AcqRel);
         std::thread::spawn(move || {
             let mut reader = BufReader::new(pipe);
             let mut line = Vec::new();
@@ -23,7 +27,13 @@ impl Log {
                 log.lines.1.notify_all();
                 line.clear();
             }
+            log.open.fetch_sub(1, Ordering::AcqRel);
         });
+    }
+
+    /// Waits until all that was written before the writers' end has been collected.
+    pub fn wait_for_end(&self) {
+        eventually("the end of what was written", || self.open.load(Ordering::Acquire) == 0);
     }
 
     pub fn lines(&self) -> Vec<String> {

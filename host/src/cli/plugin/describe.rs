@@ -28,7 +28,7 @@ pub fn text(survey: &Survey) -> String {
             false => "straight on the worker: nothing that it imports can make it wait",
         },
     );
-    for (number, line) in keys(plugin.schema()).into_iter().enumerate() {
+    for (number, line) in keys(plugin.schema().value()).into_iter().enumerate() {
         say(if number == 0 { "configuration" } else { "" }, &line);
     }
     match &survey.outcome {
@@ -203,7 +203,7 @@ pub fn json(survey: &Survey) -> Value {
         "hooks": plugin.exports().names(),
         "imports": plugin.imports(),
         "needs_fiber": plugin.needs_fiber(),
-        "schema": plugin.schema(),
+        "schema": plugin.schema().value(),
     });
     match &survey.outcome {
         Outcome::Unasked => {}

@@ -12,6 +12,7 @@ use crate::plugin::engine::Runtime;
 use crate::plugin::load::{self, Origin};
 use crate::plugin::plan::Ask;
 use crate::plugin::policy::{Grants, SecretBytes, Services};
+use crate::plugin::schema::Schema;
 use crate::plugin::{Plugin, Policy, Settings};
 use crate::state::{BucketLimits, Buckets, Limiters};
 use crate::telemetry::metric::Metrics;
@@ -205,14 +206,15 @@ pub fn named(config: &Value) -> BTreeSet<String> {
     names
 }
 
-fn violations(schema: &Value, config: &Value) -> Vec<String> {
-    // `Plugin::load` has built it once already.
-    let Ok(validator) = jsonschema::draft202012::new(schema) else { return Vec::new() };
+fn violations(schema: &Schema, config: &Value) -> Vec<String> {
     let told = |violation: jsonschema::ValidationError<'_>| match violation.instance_path().to_string() {
         path if path.is_empty() => violation.to_string(),
         path => format!("{path}: {violation}"),
     };
-    validator.iter_errors(config).take(VIOLATIONS_MAX).map(told).collect()
+    match schema.violations(config) {
+        Ok(violations) => violations.take(VIOLATIONS_MAX).map(told).collect(),
+        Err(why) => vec![why],
+    }
 }
 
 /// A survey asks nobody: whatever is to be fetched never arrives.
