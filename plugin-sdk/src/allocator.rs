@@ -223,7 +223,7 @@ mod tests {
             let allocator = Allocator::new();
             let _ = allocator.alloc(layout(16, 16));
             let block = allocator.alloc(layout(100, 64));
-            assert!(block as usize % 64 == 0 && allocator.room.holds(block));
+            assert!((block as usize).is_multiple_of(64) && allocator.room.holds(block));
             let aligned = layout(64, 4096);
             let block = allocator.alloc(aligned);
             assert_eq!(block as usize % 4096, 0);
