@@ -3,6 +3,7 @@
 
 use crate::fixture::{assert_contains, component, echo, probe, setup, setup_with_probe, told, with};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::process::Command;
 use witgate_test_support::{Gateway, Origin, Request, eventually, guests};
 
@@ -250,6 +251,8 @@ fn names_of_plugins_are_no_paths() {
 #[derive(Clone, Copy, Default)]
 struct Fitting<'a> {
     start: &'a str,
+    /// What the function that does it is called, behind `start`.
+    name: &'a str,
     schema: &'a str,
     /// What the schema's text is, and how long it claims to be, if not as long as it is.
     text: &'a str,
@@ -261,7 +264,7 @@ struct Fitting<'a> {
 
 impl Fitting<'_> {
     fn component(self) -> Vec<u8> {
-        let Fitting { start, schema, text, length, realloc, configure, post } = self;
+        let Fitting { start, name, schema, text, length, realloc, configure, post } = self;
         let length = length.unwrap_or(u32::try_from(text.len()).unwrap());
         let bytes = |value: u32| value.to_le_bytes().map(|byte| format!("\\{byte:02x}")).concat();
         let text = text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
@@ -276,8 +279,8 @@ impl Fitting<'_> {
                     (func (export "configure") (param i32 i32) (result i32) {configure} (i32.const 500000))
                     (func (export "post") (param i32) {post})
                     (func (export "tick") (result i32) (i32.const 500000))
-                    (func $start {start})
-                    (start $start))
+                    (func $start{name} (@name "{name}") {start})
+                    (start $start{name}))
                 (core instance $i (instantiate $m))
                 (alias core export $i "memory" (core memory $memory))
                 (func $schema (result string) (canon lift (core func $i "schema") (memory $memory)))
@@ -333,6 +336,25 @@ fn what_a_component_does_before_any_request_is_bounded_too() {
         gateway.get("/echo").expect(200);
         assert!(gateway.is_running(), "{what}");
     }
+}
+
+#[test]
+fn a_name_that_stands_for_gigabytes_is_not_written_out() {
+    let origin = Origin::mirror();
+    let mut gateway = setup_with_probe().start(&echo(&origin, json!([told(&[])])).text());
+    let before = gateway.resident();
+    // Each type is a pair of the one before: a gigabyte of `a`.
+    let mut name = String::from("_Z1f1a1pIS_S_E");
+    for digit in "123456789ABCDEFGHIJKLMNOPQRSTUVWXY".chars() {
+        write!(name, "S0_IS{digit}_S{digit}_E").unwrap();
+    }
+    let fitting = Fitting { start: "unreachable", name: &name, ..Fitting::default() };
+    gateway.install("fitting", &fitting.component());
+    gateway.reload_refused(&echo(&origin, json!([{"plugin": "fitting"}])).text());
+    gateway.log().wait_for(0, "at f(a, p<a, a>, p<p<a, a>");
+    gateway.get("/echo").expect(200);
+    assert!(gateway.peak() < before + (100 << 20));
+    assert!(gateway.is_running());
 }
 
 #[test]

@@ -124,6 +124,11 @@ fn all() -> Vec<Costly> {
         ),
         costly("deep types", nested_types(5_000), "nests so deep that the compiler runs out of stack"),
         costly("instances", multiplying(4), "core module instances"),
+        costly(
+            "a name",
+            component(&format!(r#"(component (import "witgate:policy/{}" (func)))"#, "a".repeat(90_000))),
+            "fit this gateway",
+        ),
         costly("gzip", gzip, "is not WebAssembly"),
         costly("garbage", garbage, "is not a whole component"),
     ]
@@ -209,6 +214,21 @@ fn nobody_reads_the_depths_of_what_does_not_compile() {
         let output = setup.command(arguments);
         assert_eq!(output.status.code(), Some(1), "{:?}", output.status);
         assert_contains(String::from_utf8_lossy(&output.stderr), "runs out of stack");
+    }
+}
+
+#[test]
+fn a_world_that_cannot_be_written_down_is_told() {
+    // Valid, and nothing that a generator makes.
+    let odd = component(r#"(component (import "witgate:policy/odd" (func)))"#);
+    let setup = setup().file("odd.wasm", odd);
+    for (arguments, words) in [
+        (&["plugin", "inspect", "odd.wasm"][..], "does not fit this gateway"),
+        (&["plugin", "inspect", "odd.wasm", "--wit"], "cannot be written as WIT"),
+    ] {
+        let output = setup.command(arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_contains(String::from_utf8_lossy(&output.stderr), words);
     }
 }
 

@@ -11,11 +11,17 @@ use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What loading all plugins of a configuration may take: each may take its time to compile, and there
+/// may be many.
+const LOADING_TIME: Duration = Duration::from_secs(600);
 
 pub struct Catalogue {
     directory: Option<PathBuf>,
     running: HashMap<ContentHash, Arc<Plugin>>,
     loaded: BTreeMap<String, Result<Arc<Plugin>, String>>,
+    time_left: Duration,
 }
 
 impl Catalogue {
@@ -25,7 +31,7 @@ impl Catalogue {
             .flat_map(|snapshot| &snapshot.policies)
             .map(|policy| (policy.plugin.hash(), policy.plugin.clone()))
             .collect();
-        Catalogue { directory, running, loaded: BTreeMap::new() }
+        Catalogue { directory, running, loaded: BTreeMap::new(), time_left: LOADING_TIME }
     }
 
     /// The plugin of this name, loaded now if it was not.
@@ -36,7 +42,16 @@ impl Catalogue {
         if let Some(known) = self.loaded.get(name) {
             return known.clone();
         }
+        if self.time_left.is_zero() {
+            // What was compiled by now is kept, so that the next try gets further.
+            let limit = LOADING_TIME.as_secs();
+            return Err(format!(
+                "plugin `{name}` is not loaded: those before it have taken {limit} s already"
+            ));
+        }
+        let started = Instant::now();
         let loaded = self.load(name, workshop);
+        self.time_left = self.time_left.saturating_sub(started.elapsed());
         self.loaded.insert(name.to_string(), loaded.clone());
         loaded
     }
@@ -97,5 +112,30 @@ impl Catalogue {
             Some(plugin) => Ok((Origin::Bundled, plugin.wasm.into())),
             None => Err(format!("no plugin is named `{name}`")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::plugin::artifact::{Artifacts, Compiler};
+
+    #[test]
+    fn plugins_that_take_too_long_together_leave_no_time_for_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "listeners: [{ name: public, address: '127.0.0.1:0' }]\napis: [{ name: a, path: /a, chain: [{ plugin: cors }] }]";
+        let loaded = config::load_text(&folder.path().join("witgate.yaml"), text.into());
+        let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
+        let control =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut workshop = crate::server::workshop(&loaded.config, 1, control.handle()).unwrap();
+        workshop.artifacts = Artifacts::open(folder.path().join("cache"), Compiler::InProcess).unwrap();
+        let mut catalogue = Catalogue::new(None, None);
+        catalogue.time_left = Duration::from_nanos(1);
+        assert!(catalogue.get("request-id", &workshop).is_ok(), "the first has all that is left");
+        let why = catalogue.get("cors", &workshop).map(drop).unwrap_err();
+        assert_eq!(why, "plugin `cors` is not loaded: those before it have taken 600 s already");
+        assert!(catalogue.get("request-id", &workshop).is_ok(), "what is loaded is loaded");
     }
 }

@@ -11,7 +11,7 @@ use super::exports::{Exports, Places};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::imports;
-use super::instance::Instance;
+use super::instance::{Instance, bound};
 use super::outline;
 use super::policy::{About, Grants, Services, block_on};
 use super::schema::Schema;
@@ -102,6 +102,21 @@ impl Plugin {
     /// # Errors
     /// Why the component does not fit, naming what is missing or mismatched.
     pub fn load(
+        name: &str,
+        origin: Origin,
+        bytes: &[u8],
+        artifacts: &Artifacts,
+        runtime: &Runtime,
+        services: &Arc<Services>,
+    ) -> Result<Plugin, String> {
+        Plugin::made(name, origin, bytes, artifacts, runtime, services).map_err(|mut why| {
+            // It may quote names of the component's own, of any length.
+            bound(&mut why);
+            why
+        })
+    }
+
+    fn made(
         name: &str,
         origin: Origin,
         bytes: &[u8],

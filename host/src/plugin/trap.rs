@@ -8,6 +8,8 @@ use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 /// Bytes of one name that are kept; generic code has names of any length.
 const NAME_BYTES_MAX: usize = 160;
+/// Longer ones are shown as they are.
+const MANGLED_BYTES_MAX: usize = 4 << 10;
 
 /// A line for the cause and one for each frame, of which the runtime keeps the innermost twenty.
 pub(super) fn tell(error: &wasmtime::Error) -> String {
@@ -43,11 +45,28 @@ fn tell_frame(text: &mut String, frame: &FrameInfo) {
 }
 
 fn demangled(name: &str) -> String {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return shortened(&format!("{rust:#}"));
+    if name.len() > MANGLED_BYTES_MAX {
+        return shortened(name);
     }
-    let cpp = cpp_demangle::Symbol::new(name).ok().and_then(|symbol| symbol.demangle().ok());
-    shortened(cpp.as_deref().unwrap_or(name))
+    // A few hundred bytes can stand for gigabytes of a name, so whoever writes it is stopped.
+    let mut kept = Beginning::default();
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        let _ = write!(kept, "{rust:#}");
+    } else if let Ok(cpp) = cpp_demangle::Symbol::new(name) {
+        let _ = cpp.structured_demangle(&mut kept, &cpp_demangle::DemangleOptions::default());
+    }
+    shortened(if kept.0.is_empty() { name } else { &kept.0 })
+}
+
+/// Takes a little more than is shown of a name, and then nothing.
+#[derive(Default)]
+struct Beginning(String);
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend(text.chars().take(NAME_BYTES_MAX));
+        if self.0.len() > NAME_BYTES_MAX { Err(std::fmt::Error) } else { Ok(()) }
+    }
 }
 
 fn shortened(name: &str) -> String {
@@ -94,5 +113,19 @@ mod tests {
         assert!(told.starts_with("wasm trap: call stack exhausted\n    at xxx"), "{told}");
         assert_eq!(told.lines().count(), 1 + 20);
         assert!(told.lines().all(|line| line.len() < NAME_BYTES_MAX + 20));
+    }
+
+    #[test]
+    fn a_name_that_stands_for_gigabytes_is_cut_before_it_is_written() {
+        let digit = |number: u32| char::from_digit(number, 36).unwrap().to_ascii_uppercase();
+        let mut name = String::from("_Z1f1a1pIS_S_E");
+        // Each type is a pair of the one before: 2^34 of `a`.
+        for number in 1..35 {
+            name += &format!("S0_IS{0}_S{0}_E", digit(number));
+        }
+        let told = demangled(&name);
+        assert!(told.starts_with("f(a, p<a, a>, p<p<a, a>, p<a, a> >"), "{told}");
+        assert!(told.len() <= NAME_BYTES_MAX + 3, "{told}");
+        assert_eq!(demangled(&name.repeat(20)).len(), NAME_BYTES_MAX + 3);
     }
 }

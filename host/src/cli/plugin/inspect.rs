@@ -3,8 +3,8 @@
 //! Reads a file, or one of the gateway's own plugins by name. Exits 1 for a component that does
 //! not fit and for a configuration that was asked for and is refused.
 
-use super::describe;
 use super::survey::{Bench, Found, Outcome};
+use super::{describe, misfit};
 use crate::plugin::load::{self, Origin};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -78,7 +78,7 @@ fn wit(found: &Found, bench: &Bench) -> Result<String, String> {
     }
     let undecodable =
         |error: &dyn std::fmt::Display| format!("plugin `{}` has no WIT to show: {error}", found.name);
-    let decoded = wit_component::decode(&found.bytes).map_err(|error| undecodable(&format!("{error:#}")))?;
+    let decoded = misfit::decode(&found.bytes).map_err(|why| undecodable(&why))?;
     let (resolve, package) = (decoded.resolve(), decoded.package());
     let others: Vec<_> = resolve.packages.iter().map(|(id, _)| id).filter(|id| *id != package).collect();
     let mut printer: wit_component::WitPrinter = wit_component::WitPrinter::default();

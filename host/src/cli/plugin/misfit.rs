@@ -10,10 +10,26 @@ use wit_parser::WorldItem;
 /// Lines told at most: a component of a wholly other world has hundreds of functions.
 const LINES_MAX: usize = 12;
 
+/// The world of a component.
+///
+/// # Errors
+/// It has none that can be told. The decoder is made for what generators make, and panics at some of
+/// what is valid all the same.
+pub fn decode(bytes: &[u8]) -> Result<DecodedWasm, String> {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let decoded = std::panic::catch_unwind(|| wit_component::decode(bytes));
+    std::panic::set_hook(told);
+    match decoded {
+        Ok(decoded) => decoded.map_err(|error| format!("{error:#}")),
+        Err(_) => Err("its world cannot be written as WIT".into()),
+    }
+}
+
 /// What a component imports that is not offered, and exports that is never called; a line each.
 pub fn tell(bytes: &[u8]) -> Vec<String> {
     let (Ok(DecodedWasm::Component(theirs, world)), Ok((ours, contract))) =
-        (wit_component::decode(bytes), witgate_toolchain::contract())
+        (decode(bytes), witgate_toolchain::contract())
     else {
         return Vec::new();
     };
