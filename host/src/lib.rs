@@ -30,5 +30,6 @@ pub mod listener;
 pub mod message;
 pub mod telemetry;
 
-pub mod clock;
 pub mod socket;
+
+pub mod clock;
