@@ -66,8 +66,8 @@ fn code_that_cannot_be_kept_is_told_and_what_runs_goes_on() {
         gateway.log().wait_for(0, words);
         gateway.get("/echo").expect(200);
         assert!(gateway.is_running());
-        let left: Vec<_> = fs::read_dir(gateway.path("cache")).unwrap().collect();
-        assert!(left.is_empty(), "{left:?}");
+        // The change of the file may have been seen as well, and be tried once more.
+        eventually("nothing to be left", || fs::read_dir(gateway.path("cache")).unwrap().next().is_none());
     }
 }
 

@@ -125,6 +125,21 @@ fn a_trap_shows_lines_of_the_source_where_they_were_kept() {
     assert_contains(&out, &format!("src/lib.rs:{line}"));
     // What it panicked with is a line of its log.
     assert_contains(out + &err, "assertion failed");
+
+    // A gateway looks for lines only when it is told to: that takes its worker as long as it takes.
+    let (origin, bytes) = (Origin::named("up"), fs::read(setup.path("lines/lines.wasm")).unwrap());
+    let chain = json!([{"plugin": "lines", "config": {"header": "x-tenant"}}]);
+    let config = Config::new().upstream("echo", &origin).simple("echo", chain).text();
+    for variable in ["", "1"] {
+        let setup = self::setup().plugin_bytes("lines", &bytes).env("WITGATE_TRAP_LINES", variable);
+        let gateway = setup.start(&config);
+        gateway.send(Request::get("/echo").header("x-tenant", "no")).expect(503);
+        gateway.log().wait_for(0, "hook=\"request\"");
+        let place = format!("src/lib.rs:{line}:");
+        let frame = |text: &String| text.starts_with("    at ") && text.contains(&place);
+        let told = gateway.log().lines().iter().any(frame);
+        assert_eq!(told, !variable.is_empty(), "{}", gateway.log().text());
+    }
 }
 
 #[test]

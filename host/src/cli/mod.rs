@@ -55,7 +55,7 @@ enum Command {
     Key(KeyCommand),
     /// Compile a component: what the gateway calls itself for
     #[command(name = "compile-component", hide = true)]
-    CompileComponent { source: PathBuf, target: PathBuf, mode: String, parent: u32 },
+    CompileComponent { source: PathBuf, target: PathBuf, mode: String, lines: String, parent: u32 },
 }
 
 #[derive(Subcommand)]
@@ -88,8 +88,8 @@ pub fn main() -> ExitCode {
         }
         Command::Test(arguments) => code(test::run(&arguments, &mut io::stdout())),
         Command::Plugin(command) => plugin::run(command),
-        Command::CompileComponent { source, target, mode, parent } => {
-            compile_component::run(&source, &target, &mode, parent)
+        Command::CompileComponent { source, target, mode, lines, parent } => {
+            compile_component::run(&source, &target, &mode, &lines, parent)
         }
     }
 }

@@ -5,7 +5,7 @@
 //! one file that trusts bytes: see `map`.
 
 use super::compiler::{Order, unwritable, write_private};
-use super::engine::{Allocation, Runtime};
+use super::engine::{Allocation, Lines, Runtime};
 use super::shelf;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -62,8 +62,9 @@ impl Artifacts {
     ///
     /// # Errors
     /// What could not be opened, as a sentence.
-    pub fn with_engine(directory: Option<PathBuf>) -> Result<(Runtime, Artifacts), String> {
-        let runtime = Runtime::start().map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
+    pub fn with_engine(directory: Option<PathBuf>, lines: Lines) -> Result<(Runtime, Artifacts), String> {
+        let runtime =
+            Runtime::start(lines).map_err(|error| format!("the Wasm engine cannot start: {error:#}"))?;
         let program =
             std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
         let directory = directory.unwrap_or_else(Artifacts::default_directory);
@@ -166,6 +167,7 @@ fn compatibility(runtime: &Runtime) -> u64 {
     let mut hasher = DefaultHasher::new();
     runtime.engine().precompile_compatibility_hash().hash(&mut hasher);
     (runtime.allocation() == Allocation::Pooling).hash(&mut hasher);
+    (runtime.lines() == Lines::Told).hash(&mut hasher);
     env!("CARGO_PKG_VERSION").hash(&mut hasher);
     hasher.finish()
 }
@@ -206,7 +208,7 @@ mod tests {
     fn code_is_kept_and_spoilt_code_is_made_anew() {
         let directory = tempfile::tempdir().unwrap();
         let artifacts = cache(directory.path());
-        let runtime = Runtime::start().unwrap();
+        let runtime = Runtime::start(Lines::Untold).unwrap();
         let bytes = wat::parse_str(EMPTY).unwrap();
         let hash = ContentHash::of(&bytes);
         artifacts.component(&runtime, hash, &bytes).unwrap();
@@ -232,7 +234,7 @@ mod tests {
     fn what_is_no_component_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let artifacts = cache(directory.path());
-        let runtime = Runtime::start().unwrap();
+        let runtime = Runtime::start(Lines::Untold).unwrap();
         let error = artifacts.component(&runtime, ContentHash::of(b"nope"), b"nope").unwrap_err();
         assert!(!error.is_empty());
     }

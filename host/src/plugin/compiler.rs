@@ -4,7 +4,7 @@
 //! `compile`. A component may be written to break its compiler, so the child is the one that runs
 //! out of memory, stack or time, and the gateway tells which. Never loads what was compiled.
 
-use super::engine::{self, Allocation, Runtime};
+use super::engine::{self, Allocation, Lines, Runtime};
 use rustix::process::{self, Resource, Rlimit, Signal};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,7 +31,7 @@ const OOM_SCORE: &[u8] = b"1000";
 /// Who compiles.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// This program, called as `PROGRAM compile-component IN OUT MODE PARENT`.
+    /// This program, called as `PROGRAM compile-component IN OUT MODE LINES PARENT`.
     Child(PathBuf),
     /// The calling thread, without bounds: for components of our own, in tests and tools.
     InProcess,
@@ -50,10 +50,10 @@ impl Order<'_> {
     /// # Errors
     /// Why there is none: a sentence about the component.
     pub fn run(&self, runtime: &Runtime) -> Result<(), String> {
-        self.within(runtime.allocation(), COMPILE_TIME)
+        self.within(runtime.allocation(), runtime.lines(), COMPILE_TIME)
     }
 
-    fn within(&self, allocation: Allocation, time: Duration) -> Result<(), String> {
+    fn within(&self, allocation: Allocation, lines: Lines, time: Duration) -> Result<(), String> {
         let mode = match allocation {
             Allocation::Pooling => "pooling",
             Allocation::OnDemand => "on-demand",
@@ -62,6 +62,7 @@ impl Order<'_> {
             .arg("compile-component")
             .args([self.source, self.target])
             .arg(mode)
+            .arg(if lines == Lines::Told { "lines" } else { "no-lines" })
             .arg(std::process::id().to_string())
             .env_clear()
             .stdin(Stdio::null())
@@ -135,10 +136,15 @@ fn told(status: ExitStatus, complaint: &str) -> String {
 ///
 /// # Errors
 /// What is wrong with the component, or with the files.
-pub fn compile(source: &Path, target: &Path, allocation: Allocation, parent: u32) -> Result<(), String> {
+pub fn compile(
+    source: &Path,
+    target: &Path,
+    (allocation, lines): (Allocation, Lines),
+    parent: u32,
+) -> Result<(), String> {
     confine(parent)?;
     let bytes = std::fs::read(source).map_err(|error| error.to_string())?;
-    let engine = engine::engine(allocation, 1).map_err(|error| format!("{error:#}"))?;
+    let engine = engine::engine(allocation, lines, 1).map_err(|error| format!("{error:#}"))?;
     // Made ready to run as well, so that what no instance can be made of is refused here, in whatever
     // memory that takes.
     let component = Component::new(&engine, &bytes).map_err(|error| format!("{error:#}"))?;
@@ -195,7 +201,7 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let order = Order { program: &program, source: Path::new("source"), target: Path::new("target") };
-        order.within(Allocation::OnDemand, time)
+        order.within(Allocation::OnDemand, Lines::Untold, time)
     }
 
     #[test]

@@ -35,22 +35,33 @@ pub enum Allocation {
     OnDemand,
 }
 
+/// Whether the stacks of traps tell lines of source, where a component carries them. Finding a line
+/// reads what the component says of itself, anew for each frame and for as long as that takes, which
+/// a component can make seconds: on a worker nobody waits for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Told,
+    Untold,
+}
+
 /// The engine with its ticker. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
     engine: Engine,
     allocation: Allocation,
+    lines: Lines,
     ticker: Arc<Ticker>,
 }
 
 impl Runtime {
     /// Starts the engine: pooling where the address space allows it, else on demand.
-    pub fn start() -> wasmtime::Result<Runtime> {
-        match engine(Allocation::Pooling, MEMORIES) {
-            Ok(engine) => Ok(Runtime::ticking(engine, Allocation::Pooling)),
+    pub fn start(lines: Lines) -> wasmtime::Result<Runtime> {
+        match engine(Allocation::Pooling, lines, MEMORIES) {
+            Ok(engine) => Ok(Runtime::ticking(engine, Allocation::Pooling, lines)),
             Err(error) => {
                 tracing::warn!(%error, "no room for pooled instances; they are allocated one by one");
-                Ok(Runtime::ticking(engine(Allocation::OnDemand, MEMORIES)?, Allocation::OnDemand))
+                let engine = engine(Allocation::OnDemand, lines, MEMORIES)?;
+                Ok(Runtime::ticking(engine, Allocation::OnDemand, lines))
             }
         }
     }
@@ -63,31 +74,37 @@ impl Runtime {
         self.allocation
     }
 
+    pub fn lines(&self) -> Lines {
+        self.lines
+    }
+
     /// What instances of this engine hold while they live.
     pub(super) fn ticker(&self) -> &Arc<Ticker> {
         &self.ticker
     }
 
-    fn ticking(engine: Engine, allocation: Allocation) -> Runtime {
+    fn ticking(engine: Engine, allocation: Allocation, lines: Lines) -> Runtime {
         let ticker = Ticker::start(&engine).unwrap_or_else(|error| {
             tracing::error!(%error, "no thread for the epoch: policies would run without a time limit");
             std::process::abort();
         });
-        Runtime { engine, allocation, ticker }
+        Runtime { engine, allocation, lines, ticker }
     }
 }
 
 /// An engine with our settings and room for so many memories. Compiling in a child process uses
 /// the same settings with no more than one, since slots take address space and do not matter there.
-pub fn engine(allocation: Allocation, memories: u32) -> wasmtime::Result<Engine> {
+pub fn engine(allocation: Allocation, lines: Lines, memories: u32) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .concurrency_support(false)
         .wasm_component_model(true)
         .memory_init_cow(true)
-        // Lines of source in the stacks of traps, where a component carries them.
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_details(match lines {
+            Lines::Told => WasmBacktraceDetails::Enable,
+            Lines::Untold => WasmBacktraceDetails::Disable,
+        })
         .max_wasm_stack(512 << 10)
         .async_stack_size(1 << 20);
     if allocation == Allocation::Pooling {

@@ -15,6 +15,7 @@ use crate::compile::{Workshop, compile};
 use crate::config::model::{Config, Listener};
 use crate::config::{self, Loaded, Report};
 use crate::plugin::artifact::Artifacts;
+use crate::plugin::engine::Lines;
 use crate::plugin::policy::Services;
 use crate::snapshot::cell::SnapshotCell;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
@@ -83,7 +84,7 @@ pub fn workshop(
 ) -> Result<Workshop, String> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(workers, &clock));
-    let (runtime, artifacts) = Artifacts::with_engine(config.plugins.cache.clone())?;
+    let (runtime, artifacts) = Artifacts::with_engine(config.plugins.cache.clone(), lines())?;
     let counters =
         Counters::open(config.state.file.as_deref(), clock.clone()).map_err(|error| error.to_string())?;
     let services = Services {
@@ -95,6 +96,17 @@ pub fn workshop(
     };
     let (services, counters) = (Arc::new(services), Arc::new(counters));
     Ok(Workshop { runtime, artifacts, services, counters, metrics, clock })
+}
+
+/// Set while a policy is being made: source lines in the stacks of its traps, which cost the worker that
+/// tells them.
+const LINES_VARIABLE: &str = "WITGATE_TRAP_LINES";
+
+fn lines() -> Lines {
+    match std::env::var_os(LINES_VARIABLE).is_some_and(|set| !set.is_empty()) {
+        true => Lines::Told,
+        false => Lines::Untold,
+    }
 }
 
 impl Gateway {

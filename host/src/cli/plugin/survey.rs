@@ -8,7 +8,7 @@ use super::misfit;
 use crate::chain::step::StepPlan;
 use crate::clock::Clock;
 use crate::plugin::artifact::{Artifacts, ContentHash};
-use crate::plugin::engine::Runtime;
+use crate::plugin::engine::{Lines, Runtime};
 use crate::plugin::load::{self, Origin};
 use crate::plugin::plan::Ask;
 use crate::plugin::policy::{Grants, SecretBytes, Services};
@@ -87,7 +87,7 @@ impl Bench {
         // What a policy logs while it is configured, its panics above all, is worth seeing.
         trace::init(Format::Text)?;
         let control = crate::cli::control()?;
-        let (runtime, artifacts) = Artifacts::with_engine(None)?;
+        let (runtime, artifacts) = Artifacts::with_engine(None, Lines::Told)?;
         let clock = Clock::system();
         let services = Services {
             buckets: Buckets::new(clock.clone(), BucketLimits::default()),

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::compile::{Compiled, Workshop, compile};
 use crate::config::{self, Loaded, Report, units};
 use crate::plugin::artifact::Artifacts;
-use crate::plugin::engine::Runtime;
+use crate::plugin::engine::{Lines, Runtime};
 use crate::plugin::policy::Services;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
 use crate::telemetry::metric::Metrics;
@@ -43,7 +43,7 @@ impl Stage {
     /// # Errors
     /// What could not be opened, as a sentence.
     pub fn open() -> Result<Stage, String> {
-        let (runtime, artifacts) = Artifacts::with_engine(None)?;
+        let (runtime, artifacts) = Artifacts::with_engine(None, Lines::Told)?;
         let control = crate::cli::control()?;
         Ok(Stage { runtime, artifacts, control })
     }
