@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::http2::{Http2, STREAMS_MAX};
 use super::replay::Replay;
-use crate::clock::{Clock, random_u64};
+use crate::clock::Clock;
 use http::HeaderValue;
 use http::uri::Authority;
 use std::cell::RefCell;
@@ -83,7 +83,9 @@ impl Pool {
             })
             .collect();
         let weights = upstream.settings.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let balancer = Balancer::new(upstream.settings.balance, weights, random_u64());
+        let mut start = [0; 8];
+        clock.random(&mut start);
+        let balancer = Balancer::new(upstream.settings.balance, weights, u64::from_ne_bytes(start));
         let fixed_host = upstream.fixed_host.as_ref().and_then(Host::new);
         Rc::new(Pool { upstream, clock, fixed_host, endpoints, balancer, replays: RefCell::default() })
     }
