@@ -46,6 +46,8 @@ struct Known {
     ejections: u32,
     /// Failures in a row: the fewest and the most that there can have been.
     failures: (u32, u32),
+    /// The most in this step, which a success may have ended.
+    peak: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -287,6 +289,7 @@ impl Judge {
         for (index, known) in self.endpoints.iter_mut().enumerate() {
             let refused = if step.hung_up > 0 || down.contains(&index) { unseen } else { 0 };
             known.failures.1 += refused;
+            known.peak = known.failures.1;
             if step.hung_up == 0 && down == [index] && step.endings.len() == 1 {
                 known.failures.0 += refused;
             }
@@ -309,6 +312,7 @@ impl Judge {
                 if step.endings.len() > 1 || refused > 0 {
                     known.failures = (0, most + 1);
                 }
+                known.peak = known.peak.max(known.failures.1);
             }
         }
     }
@@ -329,13 +333,15 @@ impl Judge {
         for ((status, known), out) in statuses.iter().zip(&mut self.endpoints).zip(out) {
             let (least, most) = known.failures;
             if status.ejected && !out {
-                assert!(most >= ejection.failures, "out after {most} failures");
+                assert!(known.peak >= ejection.failures, "out after {} failures", known.peak);
                 let quiet = step.now - known.ejected_until > period << known.ejections.min(10);
                 let doublings = if quiet { 0 } else { known.ejections };
                 known.ejected_until = step.now + (period << doublings.min(10));
                 known.ejections = doublings + 1;
                 self.last_end = self.last_end.max(known.ejected_until);
-                known.failures = (0, most.saturating_sub(ejection.failures));
+                if known.peak == most {
+                    known.failures = (0, most.saturating_sub(ejection.failures));
+                }
             } else if least >= ejection.failures {
                 assert!(*out || now_out >= allowed, "still in after {least} failures");
                 known.failures = (0, most.saturating_sub(ejection.failures));
