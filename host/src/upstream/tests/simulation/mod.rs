@@ -195,11 +195,12 @@ impl Simulation {
         }
         let mut endings = Vec::new();
         for task in tasks {
-            endings.push(task.await.expect("no panic"));
+            endings.push(task.await.expect("no panic in a client"));
         }
         assert_eq!(self.pool.upstream().active(), 0, "requests are counted that are over");
         self.rest().await;
-        assert_eq!(self.world.complaints.take(), Vec::<String>::new());
+        let complaints = self.world.complaints.take();
+        assert!(complaints.is_empty(), "{complaints:?}");
         let log = self.world.log.borrow()[seen..].to_vec();
         let up: Vec<_> = self.sites.iter().map(|site| site.is_up()).collect();
         let plans = self.world.plans.borrow();

@@ -132,6 +132,8 @@ impl Site {
                     site.hung_up.set(site.hung_up.get() + 1);
                     continue;
                 }
+                // Or a body would wait for the acknowledgement of its head.
+                stream.set_nodelay(true).expect("no delay");
                 let copy = stream.as_fd().try_clone_to_owned().expect("descriptor");
                 site.open.borrow_mut().insert(number, copy);
                 let site = site.clone();
