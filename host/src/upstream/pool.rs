@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::http2::{Http2, STREAMS_MAX};
 use super::replay::Replay;
-use crate::clock::Clock;
+use crate::clock::{Clock, random_u64};
 use http::HeaderValue;
 use http::uri::Authority;
 use std::cell::RefCell;
@@ -68,6 +68,12 @@ impl Host {
 impl Pool {
     /// `clock`: the same on all workers.
     pub fn new(upstream: Arc<Upstream>, clock: Clock) -> Rc<Pool> {
+        Pool::seeded(upstream, clock, random_u64())
+    }
+
+    /// `seed`: of the turns that endpoints take. Not drawn from the clock, whose numbers in a trial
+    /// are the policies' alone.
+    pub(super) fn seeded(upstream: Arc<Upstream>, clock: Clock, seed: u64) -> Rc<Pool> {
         // The first worker's; all show the same time.
         let _ = upstream.clock.set(clock.clone());
         let endpoints = upstream
@@ -83,9 +89,7 @@ impl Pool {
             })
             .collect();
         let weights = upstream.settings.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let mut start = [0; 8];
-        clock.random(&mut start);
-        let balancer = Balancer::new(upstream.settings.balance, weights, u64::from_ne_bytes(start));
+        let balancer = Balancer::new(upstream.settings.balance, weights, seed);
         let fixed_host = upstream.fixed_host.as_ref().and_then(Host::new);
         Rc::new(Pool { upstream, clock, fixed_host, endpoints, balancer, replays: RefCell::default() })
     }

@@ -98,9 +98,9 @@ impl Simulation {
         // For a machine that is busy: nothing here may run out of time.
         settings.timeouts.connect = PATIENCE;
         settings.timeouts.response = Duration::ZERO;
-        let clock = Clock::seeded(Duration::ZERO, !seed);
+        let clock = Clock::manual(Duration::ZERO);
         let judge = Judge::new(&settings);
-        let pool = Pool::new(Upstream::new(settings).expect("settings"), clock.clone());
+        let pool = Pool::seeded(Upstream::new(settings).expect("settings"), clock.clone(), seed);
         let trouble = draws.pick(&[0, 10, 30, 60, 95]);
         Simulation { draws, clock, world, sites, pool, judge, requests: 0, trouble }
     }
