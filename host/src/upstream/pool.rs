@@ -68,6 +68,12 @@ impl Host {
 impl Pool {
     /// `clock`: the same on all workers.
     pub fn new(upstream: Arc<Upstream>, clock: Clock) -> Rc<Pool> {
+        Pool::seeded(upstream, clock, random_u64())
+    }
+
+    /// `seed`: of the turns that endpoints take. Not drawn from the clock, whose numbers in a trial
+    /// are the policies' alone.
+    pub(super) fn seeded(upstream: Arc<Upstream>, clock: Clock, seed: u64) -> Rc<Pool> {
         // The first worker's; all show the same time.
         let _ = upstream.clock.set(clock.clone());
         let endpoints = upstream
@@ -83,7 +89,7 @@ impl Pool {
             })
             .collect();
         let weights = upstream.settings.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let balancer = Balancer::new(upstream.settings.balance, weights, random_u64());
+        let balancer = Balancer::new(upstream.settings.balance, weights, seed);
         let fixed_host = upstream.fixed_host.as_ref().and_then(Host::new);
         Rc::new(Pool { upstream, clock, fixed_host, endpoints, balancer, replays: RefCell::default() })
     }

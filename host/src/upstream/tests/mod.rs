@@ -7,6 +7,7 @@ mod endpoints;
 mod fetches;
 mod http1;
 mod http2;
+mod simulation;
 mod tls;
 
 use super::*;
