@@ -339,11 +339,16 @@ impl Judge {
                 known.ejected_until = step.now + (period << doublings.min(10));
                 known.ejections = doublings + 1;
                 self.last_end = self.last_end.max(known.ejected_until);
-                if known.peak == most {
-                    known.failures = (0, most.saturating_sub(ejection.failures));
-                }
+                // What a success ended in between was not of those that count now.
+                let counted = if known.peak == most { ejection.failures } else { 0 };
+                known.failures = (0, most.saturating_sub(counted));
             } else if least >= ejection.failures {
-                assert!(*out || now_out >= allowed, "still in after {least} failures");
+                assert!(
+                    *out || now_out >= allowed,
+                    "still in after {least} failures: {:?}\n{:?}",
+                    step.endings,
+                    step.log
+                );
                 known.failures = (0, most.saturating_sub(ejection.failures));
             } else if most >= ejection.failures {
                 // The count may have begun anew.
