@@ -60,10 +60,7 @@ impl Room {
     /// Whether the block was taken from here; then it is given up: the last one to be taken again, any
     /// other for good.
     fn gives_up(&self, block: *mut u8, layout: Layout) -> bool {
-        let offset = (block as usize).wrapping_sub(self.start() as usize);
-        if offset >= ROOM_BYTES {
-            return false;
-        }
+        let Some(offset) = self.offset(block) else { return false };
         if offset + layout.size().next_multiple_of(GRAIN) == self.used.get() {
             self.used.set(offset);
         }
@@ -71,7 +68,13 @@ impl Room {
     }
 
     fn holds(&self, block: *mut u8) -> bool {
-        (block as usize).wrapping_sub(self.start() as usize) < ROOM_BYTES
+        self.offset(block).is_some()
+    }
+
+    /// Where in the room a block lies, if it does.
+    fn offset(&self, block: *mut u8) -> Option<usize> {
+        let offset = (block as usize).wrapping_sub(self.start() as usize);
+        (offset < ROOM_BYTES).then_some(offset)
     }
 
     fn start(&self) -> *mut u8 {

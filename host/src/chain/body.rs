@@ -222,10 +222,13 @@ async fn pump(
     let flowed = flow(&pool, &mut leased, filter, body, &send, request).await;
     // Whoever reads has all there is, whatever becomes of the filter.
     drop(send);
+    // After any other failure the instance is dead, and its filter with it.
     let ended = match flowed {
-        Ok(()) => close(&pool, &mut leased, filter, request).await,
-        Err(error @ Failure::Error(_)) => close(&pool, &mut leased, filter, request).await.and(Err(error)),
-        Err(failure) => Err(failure),
+        Ok(()) | Err(Failure::Error(_)) => {
+            let closed = leased.close_filter(filter).await;
+            closed.inspect_err(|failure| tell(&pool, request, failure)).and(flowed)
+        }
+        Err(_) => flowed,
     };
     let _ = leased.finish(ended);
 }
@@ -292,11 +295,6 @@ async fn flow(
             return Ok(());
         }
     }
-}
-
-/// Ends a filter, so that its instance can serve again.
-async fn close(pool: &Pool, leased: &mut Lease, filter: Filter, request: RequestId) -> Result<(), Failure> {
-    leased.close_filter(filter).await.inspect_err(|failure| tell(pool, request, failure))
 }
 
 fn tell(pool: &Pool, request: RequestId, failure: &Failure) {

@@ -176,7 +176,8 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
             given: 0,
             http2: false,
             written: Frames::default(),
-            read: Frames { left: 24, ..Frames::default() },
+            // The preface is no frame.
+            read: Frames { left: PREFACE.len() as u32, ..Frames::default() },
         }
     }
 

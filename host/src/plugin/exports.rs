@@ -221,13 +221,9 @@ impl Taking<'_> {
     }
 
     fn filter(&mut self, places: &FilterPlaces) -> Result<FilterHooks, String> {
-        let mismatch = |error: wasmtime::Error| format!("exports `body-stream` with another type: {error:#}");
-        let missing = || "exports `body-stream` without its functions".to_string();
-        let construct = self.linked.get_func(&mut *self.store, places.construct).ok_or_else(missing)?;
-        let chunk = self.linked.get_func(&mut *self.store, places.chunk).ok_or_else(missing)?;
         Ok(FilterHooks {
-            construct: Hook::check(construct, &*self.store).map_err(mismatch)?,
-            chunk: Hook::check(chunk, &*self.store).map_err(mismatch)?,
+            construct: self.hook("body-stream", &places.construct)?,
+            chunk: self.hook("body-stream", &places.chunk)?,
         })
     }
 }

@@ -248,11 +248,7 @@ impl Instance {
     pub async fn close_filter(&mut self, filter: Filter) -> Result<(), Failure> {
         self.prepare(self.ticks);
         let closed = if self.fiber {
-            let closing = filter.0.resource_drop_async(&mut self.store);
-            match tokio::time::timeout(WAIT_MAX, closing).await {
-                Ok(closed) => closed,
-                Err(_) => return Err(Failure::Timeout),
-            }
+            waited(filter.0.resource_drop_async(&mut self.store)).await?
         } else {
             filter.0.resource_drop(&mut self.store)
         };
@@ -316,15 +312,17 @@ impl Instance {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let result = if self.fiber {
-            match tokio::time::timeout(WAIT_MAX, typed.call_async(&mut self.store, params)).await {
-                Ok(result) => result,
-                Err(_) => return Err(Failure::Timeout),
-            }
+            waited(typed.call_async(&mut self.store, params)).await?
         } else {
             typed.call(&mut self.store, params)
         };
         result.map_err(|error| failure(&self.store, error))
     }
+}
+
+/// What a call on a fiber came to, unless the guest waits for too long.
+async fn waited<T>(call: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::time::timeout(WAIT_MAX, call).await.map_err(|_| Failure::Timeout)
 }
 
 fn configure_ticks(ticks: u64) -> u64 {

@@ -7,7 +7,7 @@
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// The text of a schema. The gateway's own have 2 KiB at most.
 const SCHEMA_BYTES_MAX: usize = 256 << 10;
@@ -102,7 +102,7 @@ struct Survey<'s> {
     root: &'s Value,
     extent: Extent,
     /// Targets of references that are being followed.
-    open: HashMap<&'s str, ()>,
+    open: HashSet<&'s str>,
 }
 
 impl<'s> Survey<'s> {
@@ -111,7 +111,7 @@ impl<'s> Survey<'s> {
         if patterns > PATTERNS_MAX {
             return Err(format!("has a schema with {patterns} patterns; at most {PATTERNS_MAX} are allowed"));
         }
-        let mut survey = Survey { root, extent: Extent::default(), open: HashMap::from([("#", ())]) };
+        let mut survey = Survey { root, extent: Extent::default(), open: HashSet::from(["#"]) };
         survey.schema(root, 1)?;
         Ok(survey.extent)
     }
@@ -168,7 +168,7 @@ impl<'s> Survey<'s> {
                 target.chars().take(60).collect::<String>()
             ));
         };
-        if self.open.insert(target, ()).is_some() {
+        if !self.open.insert(target) {
             self.extent.returns += 1;
             return Ok(());
         }

@@ -202,14 +202,17 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// A body made of what the test sends.
-fn channel() -> (tokio::sync::mpsc::UnboundedSender<Result<&'static str, &'static str>>, Body) {
+fn channel<T>() -> (tokio::sync::mpsc::UnboundedSender<Result<T, &'static str>>, Body)
+where
+    T: Into<Bytes> + Send + 'static,
+{
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     (sender, Body::wrap(ChannelBody(receiver)))
 }
 
-struct ChannelBody(tokio::sync::mpsc::UnboundedReceiver<Result<&'static str, &'static str>>);
+struct ChannelBody<T>(tokio::sync::mpsc::UnboundedReceiver<Result<T, &'static str>>);
 
-impl http_body::Body for ChannelBody {
+impl<T: Into<Bytes>> http_body::Body for ChannelBody<T> {
     type Data = Bytes;
     type Error = BodyError;
 
