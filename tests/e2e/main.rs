@@ -14,6 +14,7 @@ mod bodies;
 mod callers;
 mod cases;
 mod chain;
+mod clock;
 mod costly;
 mod disk;
 mod drain;

@@ -1,12 +1,14 @@
 //! What a verified client certificate says of its owner, as text that is safe in a header.
 //!
-//! Called by `tls` after a handshake. Never judges the certificate; rustls has.
+//! Called by `tls` after a handshake. Never judges a certificate, rustls has; but a session that is
+//! resumed brings along what was judged when it began, so whether it is still timely is asked here.
 
 use crate::message::peer::ClientCertificate;
 use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::fmt::Write;
 use x509_parser::asn1_rs::Any;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// Facts of a client certificate in DER. A subject that cannot be read comes out empty.
@@ -15,6 +17,18 @@ pub(super) fn describe(der: &[u8]) -> ClientCertificate {
         .map(|(_, certificate)| rfc4514(certificate.subject()))
         .unwrap_or_default();
     ClientCertificate { subject: subject.into(), fingerprint: hex(digest(&SHA256, der).as_ref()).into() }
+}
+
+/// Whether each certificate of the chain is within its time (RFC 5280, 4.1.2.5). What cannot be read
+/// is not.
+pub(super) fn is_timely(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    let Some(now) = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok())
+    else {
+        return false;
+    };
+    chain.iter().all(|der| {
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.validity().is_valid_at(now))
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,15 +6,15 @@
 
 use super::Protocol;
 use super::certificates::{CertificateError, CertificateSettings, Certificates, load_chain, normalise};
-use super::client_certificate::describe;
+use super::client_certificate::{describe, is_timely};
 use super::slot::Socket;
 use crate::message::peer::PeerTls;
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{HandshakeKind, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,13 +101,21 @@ impl Tls {
         self.resolver.certificates.load().expires()
     }
 
-    /// Shakes hands. Dropping it closes the stream.
+    /// Shakes hands. Dropping it closes the stream. A client whose certificate has run out since its
+    /// session began is refused, as it would be with a session of its own.
     pub(super) async fn accept(
         &self,
         stream: Socket,
     ) -> std::io::Result<(TlsStream<Socket>, Protocol, PeerTls)> {
-        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
+        let config = self.config.load_full();
+        let stream = TlsAcceptor::from(Arc::clone(&config)).accept(stream).await?;
         let (_, connection) = stream.get_ref();
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            && let Some(chain) = connection.peer_certificates()
+            && !config.time_provider.current_time().is_some_and(|now| is_timely(chain, now))
+        {
+            return Err(std::io::Error::other("the client certificate of the resumed session has expired"));
+        }
         let protocol =
             if connection.alpn_protocol() == Some(ALPN_HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
         let server_name = connection.server_name().map(normalise);

@@ -6,6 +6,7 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -57,6 +58,16 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.issue(params)
+    }
+
+    /// The same, good for so long from now.
+    pub fn client_certificate_for(&self, common_name: &str, time: Duration) -> Certified {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        params.not_after =
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(crate::tokens::now()) + time;
         self.issue(params)
     }
 

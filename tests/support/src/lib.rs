@@ -16,11 +16,13 @@ pub mod log;
 pub mod origin;
 pub mod raw;
 pub mod tokens;
+pub mod wall_clock;
 
 pub use client::Request;
 pub use gateway::{Gateway, Running, Setup};
 pub use origin::{Origin, Reply, Seen};
 pub use raw::{Answer, Connection};
+pub use wall_clock::WallClock;
 
 use std::time::{Duration, Instant};
 

@@ -49,7 +49,7 @@ impl Collector for Exposition {
 
 fn gateway(text: &mut Text<'_>, cells: &Cells) -> Result<(), Error> {
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
-    let uptime = cells.clock.unix().saturating_sub(cells.started).as_secs_f64();
+    let uptime = cells.clock.monotonic_nanos().saturating_sub(cells.started_nanos) as f64 / 1e9;
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     let reloads = [
         ([("outcome", "ok")], load(&cells.reloads)),

@@ -52,7 +52,10 @@ pub struct Metrics {
 struct Cells {
     workers: usize,
     clock: Clock,
+    /// Since the Unix epoch.
     started: Duration,
+    /// The same moment on the clock that nobody sets.
+    started_nanos: u64,
     apis: Named<String, ApiMetrics>,
     policies: Named<String, PolicyMetrics>,
     upstreams: Named<String, UpstreamMetrics>,
@@ -72,6 +75,7 @@ impl Metrics {
             workers,
             clock: clock.clone(),
             started: clock.unix(),
+            started_nanos: clock.monotonic_nanos(),
             apis: Named::new(NAMES_MAX),
             policies: Named::new(NAMES_MAX),
             upstreams: Named::new(NAMES_MAX),
