@@ -153,6 +153,21 @@ fn a_trailers_never_become_fields() {
         !names.iter().any(|name| matches!(name.as_str(), "content-length" | "host" | "transfer-encoding"))
     );
     Request::get("/echo").send_on(&mut connection).expect(200);
+
+    // Nor do they carry what a policy judges or sets.
+    let chain = json!([probe(json!({"reads": ["x-role"], "writes": ["x-user"], "request": {"do": "pass"}}))]);
+    let gateway = setup_with_probe().start(&echo(&origin, chain).text());
+    origin.forget();
+    gateway
+        .connect()
+        .ask(
+            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: X-User, X-Role, X_User, X-Forwarded-For, X-Sum\r\n\r\n5\r\nhello\r\n0\r\n\
+             X-User: root\r\nX-Role: admin\r\nX_User: root\r\nX-Forwarded-For: 1.1.1.1\r\nX-Sum: 1\r\n\r\n",
+        )
+        .expect(200);
+    let names: Vec<_> = origin.only().trailers.iter().map(|(name, _)| name.to_lowercase()).collect();
+    assert_eq!(names, ["x-sum"]);
 }
 
 #[test]

@@ -383,13 +383,7 @@ fn grpc_calls_keep_their_trailers() {
 fn pseudo_header_fields_in_trailers_reach_no_upstream() {
     // RFC 9113, 8.1: malformed, but h2 drops them.
     let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([]));
-    let mut connection = frames::open(gateway.public());
-    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "a")];
-    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &block(&head)));
-    connection.send(frame(frames::DATA, 0, 1, b"data"));
-    let trailers = block(&[(":method", "DELETE"), (":path", "/b"), ("x-sum", "1")]);
-    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &trailers));
-    frames::until(&mut connection, |frame| frame.kind == frames::HEADERS).unwrap();
+    post_with_trailers(&gateway, &[(":method", "DELETE"), (":path", "/b"), ("x-sum", "1")]);
     let seen = &origin.seen()[0];
     assert_eq!(
         (seen.method.as_str(), seen.path.as_str(), seen.body.as_slice()),
@@ -397,6 +391,89 @@ fn pseudo_header_fields_in_trailers_reach_no_upstream() {
     );
     let names: Vec<_> = seen.trailers.iter().flat_map(|trailers| trailers.keys()).collect();
     assert_eq!(names, ["x-sum"]);
+}
+
+/// A POST with these trailers on a connection of its own, up to the end of its answer.
+fn post_with_trailers(gateway: &Gateway, trailers: &[(&str, &str)]) -> frames::Frame {
+    let mut connection = frames::open(gateway.public());
+    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "a")];
+    connection.send(frame(frames::HEADERS, END_HEADERS, 1, &block(&head)));
+    connection.send(frame(frames::DATA, 0, 1, b"data"));
+    connection.send(frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers)));
+    let is_end = |frame: &frames::Frame| {
+        frame.stream == 1 && (frame.kind == frames::RST_STREAM || frame.flags & END_STREAM != 0)
+    };
+    frames::until(&mut connection, is_end).unwrap()
+}
+
+#[test]
+fn what_policies_and_the_gateway_judge_in_heads_does_not_come_behind_the_body() {
+    // The kind of D2 to D5: an upstream that merges trailers would believe there what was refused here.
+    let policy =
+        probe(json!({"reads": ["x-role"], "writes": ["x-user", "x-claim-*"], "request": {"do": "pass"}}));
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([policy]));
+    post_with_trailers(
+        &gateway,
+        &[
+            ("x-role", "admin"),
+            ("x-user", "root"),
+            ("x-claim-sub", "root"),
+            ("x_user", "root"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-original-url", "/admin"),
+            ("authorization", "Basic cm9vdDo="),
+            ("cookie", "session=root"),
+            ("host", "admin"),
+            ("content-length", "4"),
+            ("content-type", "text/html"),
+            ("x-sum", "1"),
+        ],
+    );
+    let trailers = origin.seen()[0].trailers.clone().unwrap();
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+
+    // Who reads all fields has seen none of these.
+    let policy = probe(json!({"reads": ["headers:*"], "request": {"do": "pass"}}));
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([policy]));
+    post_with_trailers(&gateway, &[("x-sum", "1")]);
+    assert!(origin.seen()[0].trailers.clone().unwrap_or_default().is_empty());
+}
+
+#[test]
+fn white_space_around_a_value_of_trailers_is_malformed_too() {
+    // RFC 9113, 8.2.1.
+    let (gateway, origin) = grpc(H2Reply { status: 200, ..H2Reply::default() }, json!([]));
+    for value in [" 1", "1 ", "\t1"] {
+        let end = post_with_trailers(&gateway, &[("x-sum", value)]);
+        let seen = origin.seen();
+        assert!(seen.iter().all(|seen| seen.trailers.is_none()), "{value:?}: {end:?}, {seen:?}");
+    }
+    post_with_trailers(&gateway, &[("x-sum", "1 2")]);
+    assert!(origin.seen().iter().any(|seen| seen.trailers.is_some()));
+}
+
+#[test]
+fn what_a_policy_takes_out_of_an_answer_does_not_come_behind_it() {
+    let reply = H2Reply {
+        status: 200,
+        headers: vec![("content-type", "application/grpc".into())],
+        chunks: vec![b"\0\0\0\0\x01a".to_vec()],
+        trailers: vec![
+            ("grpc-status", "0".into()),
+            ("x-internal", "secret".into()),
+            ("set-cookie", "a=b".into()),
+            ("content-length", "6".into()),
+            ("x-more", "1".into()),
+        ],
+    };
+    let writes = json!(["x-internal", "grpc-*"]);
+    let policy = probe(json!({"reads": [], "writes": writes, "response": {"do": "pass"}}));
+    let (gateway, _origin) = grpc(reply, json!([policy]));
+    let mut client = H2Client::clear(gateway.public());
+    let answer = client.ask(Method::POST, "/pkg.Service/Call", GRPC, b"\0\0\0\0\x01q".to_vec());
+    let names: Vec<_> = answer.trailers.iter().flat_map(|trailers| trailers.keys()).collect();
+    assert_eq!(names, ["grpc-status", "x-more"]);
 }
 
 #[test]

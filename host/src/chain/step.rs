@@ -3,9 +3,11 @@
 //! Made by `compile`, part of the snapshot. Immutable. Which hooks exist is decided here, so that
 //! the loops of `request` and `response` ask nothing twice.
 
-use super::plan::{Moment, Reads, Writes};
+use super::plan::{Moment, Read, Reads, Writes};
+use crate::message::trailers::remove;
 use crate::plugin::Policy;
 use crate::plugin::plan::BodyMode;
+use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 
 /// A policy at its place.
@@ -80,7 +82,35 @@ pub struct Chain {
     pub lends: bool,
 }
 
+impl StepPlan {
+    /// Whether the policy judges or sets this field in a request's head, so that it must not come in
+    /// behind the body.
+    fn minds_in_request(&self, name: &HeaderName) -> bool {
+        self.writes.header(name.as_str())
+            || self.request.as_ref().is_some_and(|reads| {
+                reads.all_headers
+                    || reads.list.iter().any(|read| matches!(read, Read::Header(read) if read == name))
+            })
+    }
+
+    /// Whether the policy may set this field in a response's head, or take it away. Not for the
+    /// status of gRPC, whose place is the trailers.
+    fn minds_in_response(&self, name: &HeaderName) -> bool {
+        self.writes.header(name.as_str()) && !name.as_str().starts_with("grpc-")
+    }
+}
+
 impl Chain {
+    /// Takes out of a request's trailers what a policy judges or sets in its head.
+    pub fn sift_request_trailers(&self, trailers: &mut HeaderMap) {
+        remove(trailers, |name| self.steps.iter().any(|step| step.plan.minds_in_request(name)));
+    }
+
+    /// Takes out of a response's trailers what a policy may set in its head, or take away.
+    pub fn sift_response_trailers(&self, trailers: &mut HeaderMap) {
+        remove(trailers, |name| self.steps.iter().any(|step| step.plan.minds_in_response(name)));
+    }
+
     pub fn new(steps: Vec<Step>) -> Chain {
         let any = |touches: fn(&StepPlan) -> bool| steps.iter().any(|step| touches(&step.plan));
         Chain {

@@ -7,6 +7,7 @@
 //! otherwise, make request smuggling.
 
 use super::authority::Authority;
+use crate::message::headers::is_padded;
 use crate::telemetry::reason::Reason;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -202,12 +203,7 @@ fn check_fields_of_http2(headers: &HeaderMap) -> Result<(), Fault> {
     if !te_valid || foreign {
         return Err(Fault::ConnectionField);
     }
-    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let spaced = headers.values().any(|value| {
-        let bytes = value.as_bytes();
-        space(bytes.first()) || space(bytes.last())
-    });
-    if spaced { Err(Fault::FieldValue) } else { Ok(()) }
+    if headers.values().any(is_padded) { Err(Fault::FieldValue) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -181,6 +181,14 @@ impl Record {
         self.inlet.worker.clock.unix().saturating_sub(total)
     }
 
+    /// Log policies see what the upstream sent; the client, what the chain lets it have.
+    fn tell_trailers(&mut self, trailers: &mut HeaderMap) {
+        self.trailers.clone_from(trailers);
+        if let Some(admitted) = &self.admitted {
+            admitted.view.snapshot.routes[admitted.route].chain.sift_response_trailers(trailers);
+        }
+    }
+
     /// Whether a policy is told how the exchange ended.
     fn logs(&self) -> bool {
         self.admitted
@@ -326,13 +334,13 @@ impl http_body::Body for Told {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     this.record.bytes_out += data.len() as u64;
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    this.record.trailers.clone_from(trailers);
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    this.record.tell_trailers(trailers);
                 }
                 this.record.whole |= this.body.is_end_stream();
             }

@@ -9,10 +9,11 @@ use crate::chain::Subject;
 use crate::chain::request::memory;
 use crate::message::body::{Body, BodyError};
 use crate::message::forwarded::remove_claims;
-use crate::message::headers::{protocols, receive_request};
+use crate::message::headers::{is_padded, protocols, receive_request};
 use crate::message::path::{check_query, normalise};
 use crate::message::peer::Peer;
 use crate::message::problem::Dialect;
+use crate::message::trailers;
 use crate::router::{Found, ListenerId};
 use crate::telemetry::reason::Reason;
 use crate::upstream;
@@ -113,7 +114,8 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
             view.snapshot.upstreams[index].settings().protocol == upstream::Protocol::Http2
         });
     let idle = if quiet { Duration::ZERO } else { inlet.idle };
-    let (body, counted) = count(incoming, inlet.body_bytes, Patience::new(idle, version));
+    let patience = Patience::new(idle, version);
+    let (body, counted) = count(incoming, inlet.body_bytes, patience, (&view, route));
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
     let subject = Box::new(Subject {
@@ -185,14 +187,20 @@ pub struct Counted {
     pub answered: Cell<bool>,
 }
 
-/// `limit` in bytes; 0: no bound.
-fn count(incoming: Incoming, limit: u64, patience: Patience) -> (Body, Rc<Counted>) {
+/// `limit` in bytes; 0: no bound. `route`: with the view that its chain is of.
+fn count(
+    incoming: Incoming,
+    limit: u64,
+    patience: Patience,
+    (view, route): (&Rc<View>, usize),
+) -> (Body, Rc<Counted>) {
     let counted = Rc::new(Counted::default());
     if incoming.is_end_stream() {
         return (Body::Empty, counted);
     }
     let limit = if limit == 0 { u64::MAX } else { limit };
-    (Body::wrap(Counting { incoming, counted: counted.clone(), limit, patience }), counted)
+    let view = Rc::clone(view);
+    (Body::wrap(Counting { incoming, counted: counted.clone(), limit, patience, view, route }), counted)
 }
 
 struct Counting {
@@ -200,9 +208,22 @@ struct Counting {
     counted: Rc<Counted>,
     limit: u64,
     patience: Patience,
+    view: Rc<View>,
+    route: usize,
 }
 
 impl Counting {
+    /// # Errors
+    /// HTTP/2 forbids such trailers.
+    fn receive(&self, trailers: &mut HeaderMap) -> Result<(), Reason> {
+        if trailers.values().any(is_padded) {
+            return Err(Reason::MalformedRequest);
+        }
+        trailers::receive_request(trailers);
+        self.view.snapshot.routes[self.route].chain.sift_request_trailers(trailers);
+        Ok(())
+    }
+
     fn break_off(&self, reason: Reason) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.counted.broken.set(Some(reason));
         Poll::Ready(Some(Err(reason.title().into())))
@@ -218,12 +239,15 @@ impl http_body::Body for Counting {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        match &mut polled {
             Poll::Pending if this.patience.is_over(&this.counted, cx) => {
                 return this.break_off(Reason::RequestTimeout);
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(Err(reason)) = frame.trailers_mut().map(|trailers| this.receive(trailers)) {
+                    return this.break_off(reason);
+                }
                 let count = frame.data_ref().map_or(0, |data| data.len() as u64);
                 // An HTTP/2 frame may be empty, and is no progress then.
                 this.patience.waiting &= count == 0;

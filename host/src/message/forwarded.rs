@@ -215,7 +215,7 @@ pub fn remove_claims(headers: &mut HeaderMap) {
     }
 }
 
-fn is_claim(name: &str) -> bool {
+pub(super) fn is_claim(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'x') => {
             name.starts_with("x-forwarded")

@@ -182,6 +182,13 @@ pub fn is_framing(name: &HeaderName) -> bool {
     hop_bit(name.as_str()) != 0 || matches!(name.as_str(), "content-length" | "host" | "trailer")
 }
 
+/// Whether a value begins or ends with white space, which HTTP/2 forbids (RFC 9113, 8.2.1) and
+/// HTTP/1 takes away.
+pub fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
+}
+
 /// All lines of a field as one text: borrowed if there is one; `cookie` crumbs joined with `; `
 /// (RFC 9113, 8.2.3), others with a newline, which no value can contain.
 pub fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Cow<'h, str>>, NotUtf8> {

@@ -10,3 +10,4 @@ pub mod path;
 pub mod peer;
 pub mod problem;
 pub mod query;
+pub mod trailers;
