@@ -14,3 +14,8 @@ pub fn identify_by_key(key: &str) -> Result<Consumer, Refusal> {
 pub fn identify_by_name(name: &str) -> Result<Consumer, Refusal> {
     consumers::identify_by_name(name)
 }
+
+/// After [`Refusal::QuotaExceeded`]: in how many seconds the quota's next period begins, rounded up.
+pub fn retry_after() -> Option<u32> {
+    consumers::retry_after()
+}

@@ -39,6 +39,15 @@ impl Reply {
         self
     }
 
+    /// When the client may come again, in seconds (RFC 9110, 10.2.3); nothing happens without a number.
+    #[must_use]
+    pub fn retry_after(self, seconds: impl Into<Option<u32>>) -> Self {
+        match seconds.into() {
+            Some(seconds) => self.header("retry-after", seconds.to_string()),
+            None => self,
+        }
+    }
+
     /// `application/json`.
     pub fn json(status: u16, value: &impl Serialize) -> Result<Self, String> {
         let body = serde_json::to_vec(value).map_err(|error| error.to_string())?;

@@ -181,8 +181,7 @@ impl Directory {
                         product: Some(Arc::clone(&self.products[subscription.product.0 as usize].name)),
                     });
                 }
-                Err(other) if weight(other) > weight(refusal) => refusal = other,
-                Err(_) => {}
+                Err(other) => refusal = nearer(refusal, other),
             }
         }
         Err(refusal)
@@ -205,20 +204,30 @@ impl Directory {
             return Err(Refusal::Expired);
         }
         if let (Some(counter), Some(quota)) = (&subscription.counter, product.quota) {
-            counter.charge(quota.requests, now).map_err(|_| Refusal::QuotaExceeded)?;
+            counter.charge(quota.requests, now).map_err(Refusal::QuotaExceeded)?;
         }
         Ok(())
     }
 }
 
-/// How near the caller was to being let through.
+/// Of two refusals the one with which the caller was nearer to being let through.
+fn nearer(one: Refusal, other: Refusal) -> Refusal {
+    match (one, other) {
+        (Refusal::QuotaExceeded(one), Refusal::QuotaExceeded(other)) => {
+            Refusal::QuotaExceeded(if other.retry_after < one.retry_after { other } else { one })
+        }
+        _ if weight(other) > weight(one) => other,
+        _ => one,
+    }
+}
+
 fn weight(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Unknown => 0,
         Refusal::NotSubscribed => 1,
         Refusal::Suspended => 2,
         Refusal::Expired => 3,
-        Refusal::QuotaExceeded => 4,
+        Refusal::QuotaExceeded(_) => 4,
     }
 }
 
@@ -231,6 +240,7 @@ fn index(position: usize) -> u32 {
 mod tests {
     use super::super::Subscription;
     use super::*;
+    use crate::state::counter::Exceeded;
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -361,7 +371,9 @@ mod tests {
         let reloaded = desk.directory(products(), consumers());
         assert!(desk.key(&reloaded, "k2", "employees").is_ok());
         assert!(desk.name(&directory, "app", "employees").is_ok());
-        assert_eq!(desk.key(&reloaded, "k1", "employees"), Err(Refusal::QuotaExceeded));
+        let refused = desk.key(&reloaded, "k1", "employees");
+        let left = Duration::from_secs(3600 - NOW.as_secs() % 3600);
+        assert_eq!(refused, Err(Refusal::QuotaExceeded(Exceeded { retry_after: left })));
         desk.clock.advance(Duration::from_secs(3600));
         assert!(desk.key(&reloaded, "k1", "employees").is_ok());
     }

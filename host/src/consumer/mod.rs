@@ -11,6 +11,7 @@ pub use directory::Directory;
 pub use key::KeyHash;
 
 use crate::state::StateError;
+use crate::state::counter::Exceeded;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub enum Refusal {
     Suspended,
     Expired,
     NotSubscribed,
-    QuotaExceeded,
+    QuotaExceeded(Exceeded),
 }
 
 /// What is wrong with a list of consumers and products.

@@ -115,6 +115,7 @@ impl Worker {
             api: api.clone(),
             directory: view.snapshot.directory.clone(),
             identity: None,
+            retry_after: None,
             claims: None,
             headers: http::HeaderMap::new(),
             fetches_left: FETCHES_MAX,

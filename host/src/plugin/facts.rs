@@ -7,6 +7,7 @@ use crate::consumer::{Directory, Identity};
 use crate::token::Claims;
 use http::HeaderMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bindings::witgate::policy::http_client::{FetchError, FetchRequest, FetchResponse};
@@ -20,6 +21,8 @@ pub struct Facts {
     pub directory: Arc<Directory>,
     /// Who calls, if the guest found out during this call.
     pub identity: Option<Identity>,
+    /// When the quota that refused the last look-up of this exchange begins anew.
+    pub retry_after: Option<Duration>,
     /// Of the token that the guest had verified during this call.
     pub claims: Option<Arc<Claims>>,
     /// The headers of the message in hand, copied only for a policy that reads `headers:*`.

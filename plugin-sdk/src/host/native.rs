@@ -205,13 +205,24 @@ pub(crate) mod jwt {
 pub(crate) mod consumers {
     use super::with;
     use crate::consumers::{Consumer, Refusal};
+    use crate::testing::state::QUOTA_RESETS;
 
     pub(crate) fn identify_by_key(key: &str) -> Result<Consumer, Refusal> {
-        with(|state| state.consumer_keys.get(key).cloned().unwrap_or(Err(Refusal::Unknown)))
+        with(|state| {
+            let found = state.consumer_keys.get(key).cloned();
+            state.identified(found)
+        })
     }
 
     pub(crate) fn identify_by_name(name: &str) -> Result<Consumer, Refusal> {
-        with(|state| state.consumer_names.get(name).cloned().unwrap_or(Err(Refusal::Unknown)))
+        with(|state| {
+            let found = state.consumer_names.get(name).cloned();
+            state.identified(found)
+        })
+    }
+
+    pub(crate) fn retry_after() -> Option<u32> {
+        with(|state| state.quota_exceeded.then_some(QUOTA_RESETS))
     }
 }
 

@@ -32,7 +32,7 @@ impl Host {
         self.change(|state| state.consumer_keys.insert(key.into(), Ok(consumer)))
     }
 
-    /// A subscription key that is refused.
+    /// A subscription key that is refused. A quota that is used up begins anew in a minute.
     #[must_use]
     pub fn refused_key(self, key: &str, refusal: Refusal) -> Self {
         self.change(|state| state.consumer_keys.insert(key.into(), Err(refusal)))

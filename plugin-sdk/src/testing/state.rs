@@ -12,6 +12,9 @@ use crate::log::Level;
 use crate::token::{Rules, TokenFault};
 use crate::{BodyMode, Fallback};
 
+/// When a quota that is used up begins anew, in seconds.
+pub(crate) const QUOTA_RESETS: u32 = 60;
+
 thread_local! {
     /// The host of the test that runs on this thread.
     static CURRENT: RefCell<Rc<RefCell<State>>> = RefCell::default();
@@ -81,6 +84,8 @@ pub(crate) struct State {
     pub(crate) tokens: HashMap<String, Result<String, TokenFault>>,
     pub(crate) consumer_keys: HashMap<String, Result<Consumer, Refusal>>,
     pub(crate) consumer_names: HashMap<String, Result<Consumer, Refusal>>,
+    /// How the last look-up of a consumer ended.
+    pub(crate) quota_exceeded: bool,
     pub(crate) secrets: HashMap<String, Vec<u8>>,
     pub(crate) passwords: HashMap<String, String>,
     pub(crate) answers: HashMap<(String, String), Result<FetchResponse, FetchError>>,
@@ -106,6 +111,7 @@ impl Default for State {
             tokens: HashMap::new(),
             consumer_keys: HashMap::new(),
             consumer_names: HashMap::new(),
+            quota_exceeded: false,
             secrets: HashMap::new(),
             passwords: HashMap::new(),
             answers: HashMap::new(),
@@ -116,6 +122,16 @@ impl Default for State {
 }
 
 impl State {
+    /// A look-up of a consumer has ended.
+    pub(crate) fn identified(
+        &mut self,
+        found: Option<Result<Consumer, Refusal>>,
+    ) -> Result<Consumer, Refusal> {
+        let found = found.unwrap_or(Err(Refusal::Unknown));
+        self.quota_exceeded = matches!(found, Err(Refusal::QuotaExceeded));
+        found
+    }
+
     /// Handles are made in `configure` only, there as here.
     pub(crate) fn must_be_configuring(&self, what: &str) {
         assert!(self.configuring, "{what} can be made in `configure` only");

@@ -109,7 +109,11 @@ impl ApiKey {
             Refusal::NotSubscribed => (403, "The subscription does not include this API"),
             Refusal::QuotaExceeded => (429, "The quota of the subscription is used up"),
         };
-        Reply::problem(status, title)
+        let reply = Reply::problem(status, title);
+        match refusal {
+            Refusal::QuotaExceeded => reply.retry_after(consumers::retry_after()),
+            _ => reply,
+        }
     }
 
     fn unauthorized(&self, title: &str) -> Reply {
@@ -182,6 +186,7 @@ mod tests {
             let reply = verdict.reply().expect("refused");
             assert_eq!(reply.status, status, "{key}");
             assert_eq!(reply.get("www-authenticate").is_some(), status == 401, "{key}");
+            assert_eq!(reply.get("retry-after").is_some(), status == 429, "{key}");
         }
         assert_eq!(policy.request([]).status(), Some(401));
         assert_eq!(policy.request([(HEADER, "good"), (HEADER, "good")]).status(), Some(401));

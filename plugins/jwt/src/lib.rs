@@ -184,16 +184,18 @@ fn identify(name: Option<&str>) -> Result<(), Reply> {
         Refusal::NotSubscribed => (403, "The subscription does not include this API"),
         Refusal::QuotaExceeded => (429, "The quota of the subscription is used up"),
     };
-    Err(Reply::problem(status, title))
+    let reply = Reply::problem(status, title);
+    Err(match refusal {
+        Refusal::QuotaExceeded => reply.retry_after(consumers::retry_after()),
+        _ => reply,
+    })
 }
 
 fn refuse(fault: TokenFault) -> Reply {
     let why = match fault {
         TokenFault::KeysUnavailable => {
             let detail = "the keys that tokens are verified with are not available";
-            return Reply::problem(503, "Tokens cannot be verified now")
-                .detail(detail)
-                .header("retry-after", "5");
+            return Reply::problem(503, "Tokens cannot be verified now").detail(detail).retry_after(5);
         }
         TokenFault::Malformed => "the token is malformed",
         TokenFault::UnknownKey => "the token is signed with an unknown key",

@@ -106,6 +106,8 @@ fn a_claim_names_the_consumer() {
     let status = |token: &str| policy.request([("authorization", &*format!("Bearer {token}"))]).status();
     assert_eq!(status("good"), None);
     assert_eq!(status("late"), Some(429));
+    let late = policy.request([("authorization", "Bearer late")]);
+    assert_eq!(late.reply().and_then(|reply| reply.get("retry-after")), Some("60"));
     assert_eq!(status("x"), Some(403));
     assert_eq!(status("bare"), Some(403));
 }

@@ -160,9 +160,8 @@ impl RateLimit {
 
     fn refuse(&self, outcome: &Outcome) -> Reply {
         // At least one: "now" would be answered with the next 429.
-        let seconds = outcome.retry_after_millis.div_ceil(1000).max(1).to_string();
-        let reply =
-            Reply::problem(429, "Too many requests").detail(&self.detail).header("retry-after", seconds);
+        let seconds = outcome.retry_after_millis.div_ceil(1000).max(1);
+        let reply = Reply::problem(429, "Too many requests").detail(&self.detail).retry_after(seconds);
         match &self.policy {
             Some(policy) => reply.header(LEFT, Left::of(outcome).field(&self.name)).header(POLICY, policy),
             None => reply,

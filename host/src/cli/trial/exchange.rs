@@ -175,6 +175,7 @@ impl Exchange<'_> {
             api: route.api.clone(),
             directory: self.snapshot.directory.clone(),
             identity: None,
+            retry_after: None,
             claims: None,
             headers: HeaderMap::new(),
             fetches_left: FETCHES_MAX,

@@ -16,6 +16,13 @@ impl Host for Guest {
         let clock = self.services.clock.clone();
         self.identify(|facts| facts.directory.by_name(&name, &facts.api, &clock))
     }
+    fn retry_after(&mut self) -> Option<u32> {
+        called!("consumers.retry-after()");
+        let left = self.facts.as_ref()?.retry_after?;
+        // Rounded up: whoever comes back earlier is refused again.
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
 }
 
 impl Guest {
@@ -25,12 +32,16 @@ impl Guest {
     ) -> Result<Consumer, WitRefusal> {
         // Outside an exchange (in `configure`, in a tick) nobody calls.
         let facts = self.facts.as_mut().ok_or(WitRefusal::Unknown)?;
+        facts.retry_after = None;
         let identity = look_up(facts).map_err(|refusal| match refusal {
             Refusal::Unknown => WitRefusal::Unknown,
             Refusal::Suspended => WitRefusal::Suspended,
             Refusal::Expired => WitRefusal::Expired,
             Refusal::NotSubscribed => WitRefusal::NotSubscribed,
-            Refusal::QuotaExceeded => WitRefusal::QuotaExceeded,
+            Refusal::QuotaExceeded(exceeded) => {
+                facts.retry_after = Some(exceeded.retry_after);
+                WitRefusal::QuotaExceeded
+            }
         })?;
         let consumer = Consumer {
             name: identity.consumer.to_string(),
