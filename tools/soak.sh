@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 tools/wasm-target.sh
 tools/require.sh gcc
 cargo build --locked -p witgate -p witgate-soak
-folder=${CARGO_TARGET_DIR:-target}/debug
+folder=$(realpath "${CARGO_TARGET_DIR:-target}")/debug
 exec "$folder/witgate-soak" "${WITGATE:-$folder/witgate}" "${1:-2}" ${2:+"$2"}
