@@ -14,7 +14,7 @@ use super::quarantine::Quarantine;
 use crate::clock::Clock;
 use crate::state::{Buckets, Limiters};
 use crate::telemetry::metric::{Metrics, PolicyMetrics};
-use crate::token::Verifiers;
+use crate::token::{Passwords, Verifiers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +26,7 @@ pub struct Services {
     pub buckets: Buckets,
     pub limiters: Limiters,
     pub verifiers: Verifiers,
+    pub passwords: Passwords,
     pub metrics: Arc<Metrics>,
 }
 

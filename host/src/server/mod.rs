@@ -21,7 +21,7 @@ use crate::snapshot::cell::SnapshotCell;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
 use crate::telemetry::access_log::{AccessLog, Destination};
 use crate::telemetry::metric::Metrics;
-use crate::token::Verifiers;
+use crate::token::{Passwords, Verifiers};
 use crate::upstream::spawn_health;
 use sockets::Sockets;
 use std::io::Write;
@@ -91,6 +91,7 @@ pub fn workshop(
         buckets: Buckets::new(clock.clone(), BucketLimits::default()),
         limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
         verifiers: Verifiers::new(clock.clone(), Arc::new(status::KeyFetch), control.clone()),
+        passwords: Passwords::default(),
         metrics: metrics.clone(),
         clock: clock.clone(),
     };

@@ -20,12 +20,14 @@ mod document;
 mod header;
 mod key;
 mod keyset;
+mod password;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use claims::Claims;
 pub use keyset::{Fetch, Fetching};
+pub use password::Passwords;
 pub use verifier::{KeySource, Rules, Verifier, Verifiers};
 
 /// Why a token is refused.

@@ -17,7 +17,7 @@ use crate::plugin::{Plugin, Policy, Settings};
 use crate::state::{BucketLimits, Buckets, Limiters};
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::trace::{self, Format};
-use crate::token::{Fetch, Fetching, Verifiers};
+use crate::token::{Fetch, Fetching, Passwords, Verifiers};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -93,6 +93,7 @@ impl Bench {
             buckets: Buckets::new(clock.clone(), BucketLimits::default()),
             limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
             verifiers: Verifiers::new(clock.clone(), Arc::new(NoFetch), control.handle().clone()),
+            passwords: Passwords::default(),
             metrics: Arc::new(Metrics::new(1, &clock)),
             clock,
         };

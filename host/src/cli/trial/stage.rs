@@ -16,7 +16,7 @@ use crate::plugin::engine::{Lines, Runtime};
 use crate::plugin::policy::Services;
 use crate::state::{BucketLimits, Buckets, Counters, Limiters};
 use crate::telemetry::metric::Metrics;
-use crate::token::{Fetch, Fetching, Verifiers};
+use crate::token::{Fetch, Fetching, Passwords, Verifiers};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +81,7 @@ impl Gateway {
             buckets: Buckets::new(clock.clone(), BucketLimits::default()),
             limiters: Limiters::new(clock.clone(), LIMITER_KEYS_MAX),
             verifiers: Verifiers::new(clock.clone(), Arc::new(Canned(keys)), stage.control.handle().clone()),
+            passwords: Passwords::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };

@@ -4,6 +4,7 @@ use crate::plugin::bindings::witgate::policy::crypto::{Digest, Host};
 use crate::plugin::guest::Guest;
 use crate::plugin::plan::Ask;
 use crate::token::crypto;
+use std::sync::Arc;
 
 impl Host for Guest {
     fn hash(&mut self, digest: Digest, data: Vec<u8>) -> Vec<u8> {
@@ -22,10 +23,10 @@ impl Host for Guest {
         called!("crypto.equal({} bytes, {} bytes)", a.len(), b.len());
         crypto::equal(&a, &b)
     }
-    /// Made to be slow, so it is done on a thread where it holds nobody up.
     async fn verify_password(&mut self, password: String, phc: String) -> bool {
         called!("crypto.verify-password(…)");
-        tokio::task::spawn_blocking(move || crypto::verify_password(&password, &phc)).await.unwrap_or(false)
+        let services = Arc::clone(&self.services);
+        services.passwords.verify(password, phc).await
     }
 }
 
