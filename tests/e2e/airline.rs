@@ -64,12 +64,13 @@ fn every_command_of_the_demo_does_what_it_says() {
     assert!(TcpListener::bind(format!("127.0.0.1:{}", ports[3])).is_ok(), "a service is still there");
 }
 
-/// The demo's services, built with the profile of the tests.
+/// The demo's services, built with the profile of the tests. Of the whole workspace, so that crates have
+/// the features that they were built with already.
 fn services(root: &Path) -> PathBuf {
     let directory = Path::new(env!("CARGO_BIN_EXE_witgate")).parent().unwrap();
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
-        .args(["build", "--locked", "--quiet", "-p", "airline-services", "--target-dir"])
+        .args(["build", "--locked", "--quiet", "--workspace", "--bin", "airline-services", "--target-dir"])
         .arg(directory.parent().unwrap())
         .status()
         .unwrap();

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 use std::fmt::Display;
+use std::path::Path;
 use witgate_test_support::{Origin, Setup, guests, tokens};
 
 pub fn setup() -> Setup {
@@ -14,6 +15,12 @@ pub fn setup() -> Setup {
 /// With the policy `probe` in the plugin directory.
 pub fn setup_with_probe() -> Setup {
     setup().plugin("probe", guests::probe())
+}
+
+/// Builds of plugins share a folder, so that what the SDK depends on is built once for all tests.
+pub fn with_target(setup: Setup) -> Setup {
+    let target = Path::new(env!("CARGO_BIN_EXE_witgate")).with_file_name("witgate-test-plugins");
+    setup.env("CARGO_TARGET_DIR", target.to_str().unwrap())
 }
 
 /// One listener `public`, the admin port, two workers, and what a test adds.

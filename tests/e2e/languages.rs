@@ -4,7 +4,7 @@
 //! A language whose tool is not on this machine is left out, and that is said; with
 //! `WITGATE_LANGUAGES=all`, as `make languages` sets it, that is a failure.
 
-use crate::fixture::{Config, assert_contains, setup};
+use crate::fixture::{Config, assert_contains, setup, with_target};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -171,15 +171,14 @@ fn python() {
 #[test]
 fn rust() {
     let built = tempfile::tempdir().unwrap();
-    let target = kept("target", "rust").display().to_string();
     for (project, cases, name) in [
         ("tests/languages/rust", "tests/languages/suite.yaml", "suite.wasm"),
         ("examples/policies/rust", "examples/policies/rust/tests", "webhook.wasm"),
     ] {
         let component = built.path().join(name);
         let arguments = ["plugin", "build", &root().join(project).display().to_string(), "--out"];
-        let setup = setup().env("CARGO_TARGET_DIR", &target);
-        let output = setup.command(&[&arguments[..], &[&*component.to_string_lossy()]].concat());
+        let output =
+            with_target(setup()).command(&[&arguments[..], &[&*component.to_string_lossy()]].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         passes(&component, Some(&root().join(cases)));
     }
@@ -190,6 +189,9 @@ fn all_languages_in_one_chain_under_load() {
     const CLIENTS: usize = 4;
     const REQUESTS: usize = 250;
     let here: Vec<_> = Language::ALL.into_iter().filter(|language| is_here(*language)).collect();
+    if here.is_empty() {
+        return;
+    }
     let origin = Origin::named("up");
     let mut setup = setup();
     let mut chain = vec![json!({"plugin": "request-id"})];

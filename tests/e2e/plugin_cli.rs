@@ -1,11 +1,11 @@
 //! `witgate plugin`: a policy from nothing to serving, and what is told of components.
 
-use crate::fixture::{Config, assert_contains, assert_lacks, component, setup};
+use crate::fixture::{Config, assert_contains, assert_lacks, component, setup, with_target};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use witgate_test_support::{Origin, Request, Setup, eventually, guests};
+use witgate_test_support::{Origin, PATIENCE, Request, eventually, eventually_within, guests};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -13,12 +13,6 @@ fn root() -> &'static Path {
 
 fn sdk() -> String {
     root().join("plugin-sdk").display().to_string()
-}
-
-/// What the SDK depends on is built once for all runs of the tests.
-fn with_target(setup: Setup) -> Setup {
-    let target: PathBuf = Path::new(env!("CARGO_BIN_EXE_witgate")).with_file_name("witgate-test-plugins");
-    setup.env("CARGO_TARGET_DIR", target.to_str().unwrap())
 }
 
 #[track_caller]
@@ -150,14 +144,19 @@ fn a_source_that_is_saved_is_deployed() {
     done(setup.command(&["plugin", "build", "watched", "--out", "first.wasm"]));
     let watching = setup.spawn(&["plugin", "build", "watched", "--out", "plugins", "--watch"]);
     let component = setup.path("plugins/watched.wasm");
-    eventually("the first build", || component.is_file());
+    // Another test may hold the folder of builds meanwhile.
+    eventually_within(6 * PATIENCE, "the first build", || component.is_file());
     let first = fs::read(&component).unwrap();
     let source = setup.path("watched/src/lib.rs");
     // What does not build ends nothing.
     edit(&source, "Reply::problem(400", "Reply::problem(four hundred");
-    eventually("the mistake to be told", || watching.log().text().contains("the plugin does not build"));
+    eventually_within(6 * PATIENCE, "the mistake to be told", || {
+        watching.log().text().contains("the plugin does not build")
+    });
     edit(&source, "Reply::problem(four hundred", "Reply::problem(422");
-    eventually("the next build", || fs::read(&component).is_ok_and(|next| next != first));
+    eventually_within(6 * PATIENCE, "the next build", || {
+        fs::read(&component).is_ok_and(|next| next != first)
+    });
 }
 
 #[test]

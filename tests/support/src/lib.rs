@@ -30,10 +30,15 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks again until it is so; panics with `what` when patience ends.
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, so: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, so);
+}
+
+/// The same with another patience, for what has to be compiled first.
+pub fn eventually_within(patience: Duration, what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
     while !so() {
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < end, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -3,7 +3,7 @@
 //! `build` calls it. Rust's compiler makes components itself: all that is to know is where it puts
 //! them.
 
-use super::toolchain::{TARGET, Toolchain, plain_cargo, unstarted};
+use super::toolchain::{TARGET, Toolchain, plain_cargo, renamed, unstarted};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,13 @@ use std::process::Stdio;
 /// Why there is no component.
 pub fn build(folder: &Path, debug: bool) -> Result<(Guest, Vec<u8>), String> {
     let guest = Guest::read(folder)?;
-    let toolchain = Toolchain::find(folder, guest.sdk.as_deref())?;
+    let toolchain = Toolchain::find(folder, guest.sdk.as_deref(), &guest.members)?;
     let mut cargo = toolchain.cargo();
-    cargo.args(["build", "--lib", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+    cargo.args(["rustc", "--lib", "--manifest-path"]).arg(folder.join("Cargo.toml"));
     cargo.args(toolchain.settings(debug));
+    // For this crate alone: a flag that each folder has its own of would build all that it depends on anew,
+    // where folders share a target directory.
+    cargo.arg("--").arg(renamed(folder, "plugin"));
     let program = cargo.get_program().to_string_lossy().into_owned();
     let status = cargo.stdin(Stdio::null()).status().map_err(|error| unstarted(&program, &error))?;
     if !status.success() {
@@ -36,6 +39,8 @@ pub struct Guest {
     pub artifact: PathBuf,
     /// The SDK, if it depends on one by path.
     sdk: Option<PathBuf>,
+    /// Folders of the crates of its workspace, some of which may be built into it; none if it is alone.
+    members: Vec<PathBuf>,
 }
 
 impl Guest {
@@ -78,7 +83,11 @@ impl Guest {
         let dependencies = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
         let sdk = dependencies.iter().find(|dependency| dependency["name"] == "witgate-plugin-sdk");
         let sdk = sdk.and_then(|sdk| sdk["path"].as_str()).map(PathBuf::from);
-        Ok(Guest { name: name.to_string(), artifact, sdk })
+        let manifests =
+            packages.iter().filter_map(|package| package["manifest_path"].as_str()).map(Path::new);
+        let folders = manifests.filter_map(Path::parent).map(Path::to_path_buf);
+        let members = if packages.len() > 1 { folders.collect() } else { Vec::new() };
+        Ok(Guest { name: name.to_string(), artifact, sdk, members })
     }
 }
 
@@ -103,6 +112,7 @@ mod tests {
         let guest = Guest::of(&library(json!(["cdylib"])), Path::new("/w/p/Cargo.toml")).unwrap();
         assert_eq!(guest.name, "my-p");
         assert_eq!(guest.sdk.as_deref(), Some(Path::new("/w/plugin-sdk")));
+        assert_eq!(guest.members, [Path::new("/w/other"), Path::new("/w/p")]);
         assert_eq!(guest.artifact, Path::new("/t/wasm32-unknown-unknown/guest/my_p.wasm"));
         let refused =
             |metadata: &Value, manifest: &str| Guest::of(metadata, Path::new(manifest)).err().unwrap();

@@ -25,22 +25,24 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The toolchain that a build in `folder` takes; `sdk` is the SDK's folder, if that is known.
+    /// The toolchain that a build in `folder` takes; `sdk` is the SDK's folder, if that is known, and
+    /// `members` are those of a workspace that the crate is not alone in.
     ///
     /// # Errors
     /// What is missing, with the one command that installs it.
-    pub fn find(folder: &Path, sdk: Option<&Path>) -> Result<Toolchain, String> {
+    pub fn find(folder: &Path, sdk: Option<&Path>, members: &[PathBuf]) -> Result<Toolchain, String> {
         let checkout = checkout(sdk.unwrap_or(folder));
         let settings = Settings::read(checkout.as_ref().map(|checkout| checkout.join(NOTE)).as_deref());
         let rustc = settings.get("WITGATE_WASM_RUSTC");
         // Where it was built is nobody's business. The last prefix that fits counts.
         let mut flags = Vec::new();
+        let inside = |member: &Path| checkout.as_ref().is_some_and(|checkout| member.starts_with(checkout));
+        flags.extend(members.iter().filter(|member| !inside(member)).map(|member| renamed(member, "plugin")));
         if let Some(checkout) = checkout {
-            flags.push(format!("--remap-path-prefix={}=witgate", checkout.display()));
+            flags.push(renamed(&checkout, "witgate"));
         }
-        flags.push(format!("--remap-path-prefix={}=plugin", folder.display()));
         if let Some(cargo_home) = cargo_home() {
-            flags.push(format!("--remap-path-prefix={}=cargo", cargo_home.display()));
+            flags.push(renamed(&cargo_home, "cargo"));
         }
         let sysroot = settings.get("WITGATE_WASM_SYSROOT");
         if let Some(sysroot) = &sysroot {
@@ -113,6 +115,11 @@ impl Toolchain {
             }
         }
     }
+}
+
+/// The flag that has rustc write `name` for this folder, into panics and lines of traps.
+pub fn renamed(folder: &Path, name: &str) -> String {
+    format!("--remap-path-prefix={}={name}", folder.display())
 }
 
 /// A cargo in `folder` that can tell of crates there, whatever it can build.
