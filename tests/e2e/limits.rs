@@ -340,7 +340,7 @@ fn an_http2_client_that_listens_may_be_quiet() {
 }
 
 #[test]
-fn heads_that_cannot_be_read_are_counted() {
+fn heads_that_cannot_be_read_are_counted_and_logged() {
     let origin = Origin::named("up");
     let gateway = limited(&origin, json!({}));
     for _ in 0..3 {
@@ -354,4 +354,8 @@ fn heads_that_cannot_be_read_are_counted() {
     };
     eventually("three of 400", || count(400, "malformed_request") == Some(3.0));
     eventually("one of 431", || count(431, "headers_too_large") == Some(1.0));
+    eventually("four lines", || gateway.access_log("").len() == 4);
+    let line = gateway.access_log("").pop().unwrap();
+    let told = ["client", "method", "status", "reason"].map(|key| line[key].clone());
+    assert_eq!(told, [json!("127.0.0.1"), json!("-"), json!(431), json!("headers_too_large")]);
 }

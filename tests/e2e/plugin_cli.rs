@@ -3,7 +3,7 @@
 use crate::fixture::{Config, assert_contains, assert_lacks, component, setup, with_target};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use witgate_test_support::{Origin, PATIENCE, Request, eventually, eventually_within, guests};
 

@@ -46,7 +46,7 @@ pub trait Service: Clone + 'static {
     fn refused(&self, _peer: &Rc<Peer>, _request: &Parts, _fault: Fault) {}
 
     /// Told of each HTTP/1 head that could not be read, and was answered for that.
-    fn unread(&self, _peer: &Peer, _reason: Reason) {}
+    fn unread(&self, _peer: &Rc<Peer>, _reason: Reason) {}
 }
 
 /// What one connection may take.

@@ -292,29 +292,42 @@ fn write_line(record: &Record, admitted: Option<(&Route, &Admitted)>, total: Dur
 
 /// Writes down a request that the connection refused itself.
 pub fn refused(inlet: &Rc<Inlet>, peer: &Rc<Peer>, request: &Parts, fault: Fault) {
+    let asked = (request.method.clone(), request.uri.path().to_string(), request.version);
+    turned_away(inlet, peer, asked, fault.status(), fault.reason());
+}
+
+/// Writes down a head that could not be read: who sent it is known, and nothing else.
+pub fn unread(inlet: &Rc<Inlet>, peer: &Rc<Peer>, reason: Reason) {
+    let asked = (Method::from_bytes(b"-").unwrap_or_default(), String::new(), Version::HTTP_11);
+    turned_away(inlet, peer, asked, reason.status(), reason);
+}
+
+/// `asked`: method, path and version.
+fn turned_away(
+    inlet: &Rc<Inlet>,
+    peer: &Rc<Peer>,
+    (method, path, version): (Method, String, Version),
+    status: StatusCode,
+    reason: Reason,
+) {
     drop(Box::new(Record {
         inlet: inlet.clone(),
         peer: peer.clone(),
         started: Instant::now(),
-        method: request.method.clone(),
-        path: request.uri.path().to_string(),
+        method,
+        path,
         id: None,
-        version: request.version,
+        version,
         admitted: None,
         counted: None,
         upstream: None,
-        status: fault.status(),
-        reason: fault.reason(),
+        status,
+        reason,
         answered: Answered::Gateway,
         bytes_out: 0,
         trailers: HeaderMap::new(),
         whole: false,
     }));
-}
-
-/// Counts a head that could not be read, of which there is nothing to write down.
-pub fn unread(inlet: &Inlet, reason: Reason) {
-    inlet.worker.unrouted.exchange(reason.status().as_u16(), reason, Duration::ZERO, None, 0, 0);
 }
 
 /// A body that tells its account what became of it.

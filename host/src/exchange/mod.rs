@@ -78,9 +78,8 @@ impl connection::Service for Exchange {
         account::refused(&self.0, peer, request, fault);
     }
 
-    fn unread(&self, peer: &Peer, reason: Reason) {
-        tracing::debug!(listener = %peer.listener, client = %peer.address, "{}", reason.label());
-        account::unread(&self.0, reason);
+    fn unread(&self, peer: &Rc<Peer>, reason: Reason) {
+        account::unread(&self.0, peer, reason);
     }
 }
 
