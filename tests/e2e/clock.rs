@@ -1,7 +1,9 @@
 //! The wall clock is set while the gateway runs: what goes by it follows at once, and all else does
 //! not notice.
 
-use crate::fixture::{Config, assert_lacks, echo, jwt, key_hash, probe, setup, setup_with_probe};
+use crate::fixture::{
+    Config, assert_contains, assert_lacks, echo, jwt, key_hash, probe, setup, setup_with_probe,
+};
 use rustls::{ClientConfig, HandshakeKind};
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream};
@@ -192,4 +194,36 @@ fn a_session_ends_with_the_certificate_that_began_it() {
     }
     assert_eq!(shake_hands(address, &anna).unwrap().1.status, 200);
     assert_lacks(gateway.log().text(), "panicked");
+}
+
+#[test]
+fn a_certificate_that_expires_in_use_stays_and_holds_up_no_other_change() {
+    let (authority, origin) = (Authority::default(), Origin::named("a"));
+    let certificate = authority.server_between(&["localhost"], 2020, 2100);
+    let tls = json!({"certificates": [{"cert": "a.pem", "key": "a.key"}]});
+    let config = Config::new()
+        .set("listeners", json!([{"name": "tls", "address": "127.0.0.1:0", "tls": tls}]))
+        .upstream("a", &origin)
+        .api(json!({"name": "all", "path": "/", "upstream": "a"}));
+    let (setup, clock) = WallClock::of(setup());
+    let setup = setup.file("a.pem", &certificate.cert).file("a.key", &certificate.key);
+    let gateway = setup.start(&config.text());
+    let expiry = || gateway.metric("witgate_certificate_expiry_seconds{listener=\"tls\"}");
+    eventually("the first of January 2100", || expiry() == Some(4_102_444_800.0));
+
+    let client = authority.client(None);
+    for (off, path) in [(100 * YEAR, "/late"), (-10 * YEAR, "/early")] {
+        clock.set_off(off);
+        let text = config.clone().api(json!({"name": "new", "path": path, "upstream": "a"})).text();
+        gateway.reload(&text);
+        assert_eq!(shake_hands(gateway.address("tls"), &client).unwrap().1.status, 200);
+    }
+    // One that does not serve yet is judged.
+    let other = authority.server_between(&["localhost"], 2019, 2100);
+    gateway.write_file("b.pem", &other.cert);
+    gateway.write_file("b.key", &other.key);
+    clock.set_off(100 * YEAR);
+    let text = config.text().replace("a.pem", "b.pem").replace("a.key", "b.key");
+    assert_contains(gateway.reload_refused(&text), "reload refused");
+    assert_contains(gateway.log().text(), "expired on");
 }

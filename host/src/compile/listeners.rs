@@ -27,11 +27,22 @@ pub struct ListenerSpec {
     pub fingerprint: String,
 }
 
-pub fn compile(workshop: &Workshop, config: &Config, report: &mut Report) -> Vec<ListenerSpec> {
-    config.listeners.iter().filter_map(|listener| one(workshop, listener, report)).collect()
+/// `running`: what listeners serve with now.
+pub fn compile(
+    workshop: &Workshop,
+    config: &Config,
+    running: &[Arc<Tls>],
+    report: &mut Report,
+) -> Vec<ListenerSpec> {
+    config.listeners.iter().filter_map(|listener| one(workshop, listener, running, report)).collect()
 }
 
-fn one(workshop: &Workshop, listener: &Listener, report: &mut Report) -> Option<ListenerSpec> {
+fn one(
+    workshop: &Workshop,
+    listener: &Listener,
+    running: &[Arc<Tls>],
+    report: &mut Report,
+) -> Option<ListenerSpec> {
     let limits = &listener.limits;
     let tls = match &listener.tls {
         None => None,
@@ -50,7 +61,7 @@ fn one(workshop: &Workshop, listener: &Listener, report: &mut Report) -> Option<
                 http2: listener.http2,
             };
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            match Tls::load(settings, provider, workshop.clock.unix()) {
+            match Tls::load(settings, provider, workshop.clock.unix(), running) {
                 Ok(tls) => Some(Arc::new(tls)),
                 Err(error) => {
                     let named =

@@ -19,6 +19,7 @@ pub use plugins::Catalogue;
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Report};
+use crate::listener::Tls;
 use crate::message::forwarded::Trusted;
 use crate::plugin::Plugin;
 use crate::plugin::artifact::Artifacts;
@@ -41,6 +42,13 @@ pub struct Workshop {
     pub clock: Clock,
 }
 
+/// What runs now, of which a reload takes over what did not change.
+#[derive(Clone, Copy)]
+pub struct Running<'a> {
+    pub snapshot: &'a Snapshot,
+    pub tls: &'a [Arc<Tls>],
+}
+
 /// A configuration that is ready to run.
 pub struct Compiled {
     pub snapshot: Snapshot,
@@ -49,8 +57,8 @@ pub struct Compiled {
     pub plugins: Vec<Arc<Plugin>>,
 }
 
-/// Compiles `config`. `base` is the folder that a policy's relative paths start from; `before` is
-/// the snapshot that runs now.
+/// Compiles `config`. `base` is the folder that a policy's relative paths start from; `running`: none at
+/// the start.
 ///
 /// # Errors
 /// `report`, with everything that is wrong added to what it held.
@@ -59,10 +67,12 @@ pub fn compile(
     config: &Config,
     base: PathBuf,
     mut report: Report,
-    before: Option<&Snapshot>,
+    running: Option<Running<'_>>,
 ) -> Result<Compiled, Report> {
+    let before = running.map(|running| running.snapshot);
     let generation = before.map_or(1, |snapshot| snapshot.generation + 1);
-    let listeners = listeners::compile(workshop, config, &mut report);
+    let listeners =
+        listeners::compile(workshop, config, running.map_or(&[], |running| running.tls), &mut report);
     let (upstreams, upstream_names) = upstreams::compile(config, before, &mut report);
     let mut catalogue = Catalogue::new(config.plugins.directory.clone(), before);
     let mut policies = Policies::new(workshop, config, base, before);

@@ -327,7 +327,7 @@ fn over_tls_a_host_that_the_certificate_is_not_for_is_misdirected() {
     let certificates = vec![CertificateSettings { hosts: vec!["*.a.test".to_owned()], cert, key }];
     let settings = TlsSettings { certificates, client_auth: None, http2: true };
     let provider = Arc::new(default_provider());
-    let tls = Tls::load(settings, Arc::clone(&provider), Duration::from_secs(1_790_000_000)).unwrap();
+    let tls = Tls::load(settings, Arc::clone(&provider), Duration::from_secs(1_790_000_000), &[]).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let mut config = rustls::ClientConfig::builder_with_provider(provider)

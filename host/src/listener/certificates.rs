@@ -70,9 +70,9 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads and checks all files. `now` is the time since the Unix epoch; `last` the set that
-    /// is in use: a certificate of it that has expired meanwhile may stay, because refusing it
-    /// would keep the renewed ones of other hosts out as well.
+    /// Reads and checks all files. `now` is the time since the Unix epoch; `in_use` tells
+    /// the chains that serve already: these may stay though they have expired meanwhile, or the clock was
+    /// set, because refusing them would keep out the renewed ones of other hosts and every other change.
     ///
     /// # Errors
     /// The first file that cannot be used, and why.
@@ -80,7 +80,7 @@ impl Certificates {
         settings: &[CertificateSettings],
         provider: &CryptoProvider,
         now: Duration,
-        last: Option<&Certificates>,
+        in_use: impl Fn(&[CertificateDer<'static>]) -> bool,
     ) -> Result<Certificates, CertificateError> {
         let mut certificates = Certificates {
             entries: Vec::new(),
@@ -89,7 +89,7 @@ impl Certificates {
             default: None,
         };
         for one in settings {
-            let entry = load_entry(one, provider, now, last)?;
+            let entry = load_entry(one, provider, now, &in_use)?;
             let index = certificates.entries.len();
             for host in entry.hosts.iter().flat_map(|hosts| hosts.iter()) {
                 let (names, name) = match host.strip_prefix('*') {
@@ -128,6 +128,11 @@ impl Certificates {
         self.entries.get(index)
     }
 
+    /// Whether this chain is among them.
+    pub(super) fn has(&self, chain: &[CertificateDer<'static>]) -> bool {
+        self.entries.iter().any(|entry| entry.certified.cert == chain)
+    }
+
     /// When the first of them expires, since the Unix epoch; for a metric and a warning.
     pub fn expires(&self) -> Option<Duration> {
         let seconds = self.entries.iter().map(|entry| entry.not_after).min()?;
@@ -144,19 +149,19 @@ fn load_entry(
     settings: &CertificateSettings,
     provider: &CryptoProvider,
     now: Duration,
-    last: Option<&Certificates>,
+    in_use: impl Fn(&[CertificateDer<'static>]) -> bool,
 ) -> Result<Entry, CertificateError> {
     let chain = load_chain(&settings.cert)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&settings.key)?)
         .map_err(|error| CertificateError::new(&settings.key, format!("no private key in PEM: {error}")))?;
     let refused = |why: String| CertificateError::new(&settings.cert, why);
-    let known = last.is_some_and(|last| last.entries.iter().any(|entry| entry.certified.cert == chain));
+    let known = in_use(&chain);
     let (not_after, hosts) = {
         let (_, own) = X509Certificate::from_der(chain.first().map_or(&[][..], |own| own))
             .map_err(|error| refused(format!("not an X.509 certificate: {error}")))?;
         let validity = own.validity();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < validity.not_before.timestamp() {
+        if now < validity.not_before.timestamp() && !known {
             return Err(refused(format!("not valid before {}", validity.not_before)));
         }
         if now > validity.not_after.timestamp() && !known {
@@ -239,7 +244,7 @@ pub(super) mod tests {
     }
 
     fn load(settings: &[CertificateSettings]) -> Result<Certificates, CertificateError> {
-        Certificates::load(settings, &default_provider(), NOW, None)
+        Certificates::load(settings, &default_provider(), NOW, |_| false)
     }
 
     #[test]
@@ -311,8 +316,11 @@ pub(super) mod tests {
         let later = Duration::from_secs(1_900_000_000);
         let new = write(directory.path(), "new", &["b.test"], 2090);
         let both = [old, new];
-        assert!(Certificates::load(&both, &default_provider(), later, None).is_err());
-        let reloaded = Certificates::load(&both, &default_provider(), later, Some(&last)).unwrap();
+        let load = |now, known: bool| {
+            Certificates::load(&both, &default_provider(), now, |chain| known && last.has(chain))
+        };
+        assert!(load(later, false).is_err());
+        let reloaded = load(later, true).unwrap();
         assert!(reloaded.choose(Some("b.test")).is_some());
     }
 }

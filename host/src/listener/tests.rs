@@ -97,7 +97,7 @@ fn load(
     client_auth: Option<ClientAuth>,
 ) -> Result<Tls, CertificateError> {
     let certificates = certificates.iter().map(|one| (*one).clone()).collect();
-    Tls::load(TlsSettings { certificates, client_auth, http2: true }, Arc::new(default_provider()), NOW)
+    Tls::load(TlsSettings { certificates, client_auth, http2: true }, Arc::new(default_provider()), NOW, &[])
 }
 
 #[test]

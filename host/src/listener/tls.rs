@@ -52,7 +52,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Loads all files. `now` is the time since the Unix epoch.
+    /// Loads all files. `now` is the time since the Unix epoch; `running` serve already: what is in use
+    /// there may stay, whatever the clock says.
     ///
     /// # Errors
     /// The first file that cannot be used, and why.
@@ -60,8 +61,12 @@ impl Tls {
         settings: TlsSettings,
         provider: Arc<CryptoProvider>,
         now: Duration,
+        running: &[Arc<Tls>],
     ) -> Result<Tls, CertificateError> {
-        let certificates = Certificates::load(&settings.certificates, &provider, now, None)?;
+        let in_use = |chain: &[CertificateDer<'static>]| {
+            running.iter().any(|tls| tls.resolver.certificates.load().has(chain))
+        };
+        let certificates = Certificates::load(&settings.certificates, &provider, now, in_use)?;
         let roots = load_roots(&settings)?;
         let resolver = Arc::new(Resolver { certificates: ArcSwap::from_pointee(certificates) });
         let config = build(&settings, &provider, &resolver, &roots)?;
@@ -79,7 +84,8 @@ impl Tls {
         // Holds no half-done state, so a poisoned lock is as good as any.
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.resolver.certificates.load();
-        let certificates = Certificates::load(&self.settings.certificates, &self.provider, now, Some(&last))?;
+        let certificates =
+            Certificates::load(&self.settings.certificates, &self.provider, now, |chain| last.has(chain))?;
         let new_roots = load_roots(&self.settings)?;
         if *roots != new_roots {
             self.config.store(Arc::new(build(&self.settings, &self.provider, &self.resolver, &new_roots)?));

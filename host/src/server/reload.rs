@@ -4,7 +4,7 @@
 //! done before the swap; after it, nothing can.
 
 use super::{Gateway, Origin, Running, lock};
-use crate::compile::compile;
+use crate::compile;
 use crate::config;
 use crate::upstream::spawn_health;
 use std::sync::Arc;
@@ -42,8 +42,11 @@ impl Gateway {
         let before = self.cell.load();
         self.workshop.services.verifiers.reload_files();
         let report = loaded.report();
-        let compiled = compile(&self.workshop, &loaded.config, loaded.folder.clone(), report, Some(&before))
-            .map_err(|report| report.render(&format!("; {UNCHANGED}")))?;
+        let tls = lock(&self.sockets).tls();
+        let running = Some(compile::Running { snapshot: &before, tls: &tls });
+        let compiled =
+            compile::compile(&self.workshop, &loaded.config, loaded.folder.clone(), report, running)
+                .map_err(|report| report.render(&format!("; {UNCHANGED}")))?;
         let change = lock(&self.sockets)
             .prepare(compiled.listeners, self.workers.count())
             .map_err(|why| format!("{why}; {UNCHANGED}"))?;

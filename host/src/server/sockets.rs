@@ -5,9 +5,10 @@
 
 use super::workers::{Listen, Order, Workers};
 use crate::compile::ListenerSpec;
-use crate::listener::{Bound, Counters, DrainControl};
+use crate::listener::{Bound, Counters, DrainControl, Tls};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct Sockets {
     open: Vec<Open>,
@@ -115,7 +116,7 @@ impl Sockets {
 
     /// Loads the certificates of all listeners again; what cannot be used is told and changes
     /// nothing.
-    pub fn reload_certificates(&self, now: std::time::Duration) {
+    pub fn reload_certificates(&self, now: Duration) {
         for open in &self.open {
             if let Some(tls) = &open.spec.tls
                 && let Err(error) = tls.reload(now)
@@ -123,6 +124,18 @@ impl Sockets {
                 tracing::error!(listener = %open.spec.settings.name, %error, "the certificates stay as they were");
             }
         }
+    }
+
+    /// What listeners serve with.
+    pub fn tls(&self) -> Vec<Arc<Tls>> {
+        self.open.iter().filter_map(|open| open.spec.tls.clone()).collect()
+    }
+
+    /// When each listener's first certificate expires, since the Unix epoch.
+    pub fn expiries(&self) -> Vec<(Arc<str>, Duration)> {
+        let expires =
+            |open: &Open| Some((open.spec.settings.name.clone(), open.spec.tls.as_ref()?.expires()?));
+        self.open.iter().filter_map(expires).collect()
     }
 
     /// Files of certificates and keys, to be watched.

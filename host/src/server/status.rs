@@ -131,6 +131,9 @@ impl Gateway {
             metrics.accept_errors.add(grown(&name, "accept_errors", counters.accept_errors()));
             metrics.active.set(i64::try_from(counters.active()).unwrap_or(i64::MAX));
         }
+        for (name, expires) in lock(&self.sockets).expiries() {
+            self.workshop.metrics.listener(&name).set_certificate_expiry(expires);
+        }
         for policy in &snapshot.policies {
             policy.metrics.quarantined.set(i64::from(policy.is_quarantined()));
         }

@@ -45,13 +45,18 @@ impl Authority {
         )
     }
 
-    /// The same, expired a long time ago.
-    pub fn expired(&self, names: &[&str]) -> Certified {
+    /// The same, good from the first day of one year to the first of another.
+    pub fn server_between(&self, names: &[&str], from: i32, to: i32) -> Certified {
         let names = names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
         self.issue(params)
+    }
+
+    /// Expired a long time ago.
+    pub fn expired(&self, names: &[&str]) -> Certified {
+        self.server_between(names, 2001, 2002)
     }
 
     pub fn client_certificate(&self, common_name: &str) -> Certified {

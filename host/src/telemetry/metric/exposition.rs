@@ -181,7 +181,12 @@ fn listeners(text: &mut Text<'_>, cells: &Cells) -> Result<(), Error> {
     let failures = each(|cells| cells.handshake_failures.get());
     text.counters("witgate_handshake_failures", "TLS handshakes that failed or took too long", failures)?;
     let errors = each(|cells| cells.accept_errors.get());
-    text.counters("witgate_accept_errors", "Errors of accept itself", errors)
+    text.counters("witgate_accept_errors", "Errors of accept itself", errors)?;
+    let expiry = listeners.iter().filter_map(|(name, cells)| {
+        Some(([("listener", name.as_str())], i64::try_from(cells.certificate_expiry()?).ok()?))
+    });
+    let help = "When the first certificate of a listener expires, since the epoch";
+    text.gauges("witgate_certificate_expiry_seconds", help, expiry)
 }
 
 fn guests(text: &mut Text<'_>, cells: &Cells) -> Result<(), Error> {

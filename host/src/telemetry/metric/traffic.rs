@@ -5,6 +5,7 @@
 use super::cell::{Count, Counter, EXCHANGE_BOUNDS, Gauge, Histogram, Sharded};
 use crate::telemetry::reason::Reason;
 use std::array;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const REASONS: usize = Reason::ALL.len();
@@ -81,6 +82,8 @@ pub struct ListenerMetrics {
     pub refused: Counter,
     pub handshake_failures: Counter,
     pub accept_errors: Counter,
+    /// Since the Unix epoch, in seconds; 0 where there is no certificate.
+    certificate_expires: AtomicU64,
 }
 
 impl ListenerMetrics {
@@ -91,7 +94,17 @@ impl ListenerMetrics {
             refused: Counter::new(workers),
             handshake_failures: Counter::new(workers),
             accept_errors: Counter::new(workers),
+            certificate_expires: AtomicU64::new(0),
         }
+    }
+
+    /// When the first of its certificates expires, since the Unix epoch.
+    pub fn set_certificate_expiry(&self, at: Duration) {
+        self.certificate_expires.store(at.as_secs(), Ordering::Relaxed);
+    }
+
+    pub(super) fn certificate_expiry(&self) -> Option<u64> {
+        Some(self.certificate_expires.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
     /// Connections open now.
