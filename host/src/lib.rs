@@ -32,4 +32,6 @@ pub mod telemetry;
 
 pub mod socket;
 
+pub mod file;
+
 pub mod clock;

@@ -574,3 +574,62 @@ fn named_policies_are_reused() {
     let gateway = setup().start(&config.text());
     assert_eq!(["/one", "/two", "/open"].map(|path| gateway.get(path).status), [403, 403, 200]);
 }
+
+// --- what comes twice, or at the edges
+
+#[test]
+fn two_tokens_in_a_query_or_a_cookie_are_none() {
+    let origin = Origin::named("a");
+    let good = RSA.sign(&claims("anna"));
+    let gateway = start(&origin, json!([jwt(json!({"token": {"query": "t"}}))]));
+    gateway.get(&format!("/echo?t={good}")).expect(200);
+    for query in [format!("t={good}&t=forged"), format!("t=forged&t={good}"), format!("t={good}&%74={good}")]
+    {
+        gateway.get(&format!("/echo?{query}")).expect(401);
+    }
+    let gateway = start(&origin, json!([jwt(json!({"token": {"cookie": "t"}}))]));
+    gateway.send(Request::get("/echo").header("Cookie", &format!("a=b; t={good}"))).expect(200);
+    gateway.send(Request::get("/echo").header("Cookie", &format!("t={good}; t=forged"))).expect(401);
+    let lines = Request::get("/echo").header("Cookie", &format!("t={good}")).header("Cookie", "t=forged");
+    gateway.send(lines).expect(401);
+
+    let gateway = setup().start(&with_consumers(echo(&origin, json!([{"plugin": "api-key"}]))).text());
+    gateway.get(&format!("/echo?subscription-key={KEY}")).expect(200);
+    gateway.get(&format!("/echo?subscription-key={KEY}&subscription-key=bad")).expect(401);
+}
+
+#[test]
+fn a_field_that_a_policy_sets_goes_on_whatever_its_name() {
+    // The kind of D2: fields that clients may not claim, but policies may set.
+    let origin = Origin::mirror();
+    let names =
+        ["x-real-ip", "x-forwarded-user", "x-client-ip", "true-client-ip", "x-original-url", "x-host"];
+    let set: Value = names
+        .iter()
+        .map(|name| (name.to_string(), json!("by-policy")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let gateway = start(&origin, json!([{"plugin": "header-rewrite", "config": {"request": {"set": set}}}]));
+    let mut request = Request::get("/echo");
+    for name in names {
+        request = request.header(name, "by-client");
+    }
+    gateway.send(request).expect(200);
+    let seen = origin.only();
+    for name in names {
+        assert_eq!(seen.all(name), ["by-policy"], "{name}");
+    }
+}
+
+#[test]
+fn white_space_at_the_edges_of_what_a_policy_sets_is_taken_off() {
+    let origin = Origin::mirror();
+    let set = json!({"x-q": "{query:q}", "x-host": "{host}"});
+    let gateway = start(&origin, json!([{"plugin": "header-rewrite", "config": {"request": {"set": set}}}]));
+    let mut client = witgate_test_support::http2::H2Client::clear(gateway.public());
+    client.get("/echo?q=%20x%09");
+    let seen = origin.only();
+    assert_eq!(seen.header("x-q"), Some("x"));
+    // Whatever version of HTTP named the host.
+    assert_eq!(seen.header("x-host"), seen.header("host"));
+}

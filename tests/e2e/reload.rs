@@ -275,3 +275,36 @@ fn keep_alive_connections_outlive_a_reload() {
     eventually("the new API", || gateway.get("/b").status == 200);
     Request::get("/b").send_on(&mut connection).expect(200);
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_holds_up_no_reload() {
+    let origin = Origin::named("a");
+    let config = echo(&origin, json!([]));
+    let gateway = setup().start(&config.text());
+    let pipe = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(gateway.path(name)).status().unwrap().success());
+    };
+    for name in ["cert", "key", "ca", "keys"] {
+        pipe(name);
+    }
+    let tls = |cert: &str, key: &str| json!({"certificates": [{"cert": cert, "key": key}]});
+    let jwt = json!([{"plugin": "jwt", "config": {"issuer": "i", "audience": "a", "jwks_file": "keys"}}]);
+    let listener = |tls: Value| json!([{"name": "public", "address": "127.0.0.1:0", "tls": tls}]);
+    let upstream = json!({"endpoints": ["https://127.0.0.1:1"], "tls": {"ca": "ca"}});
+    for broken in [
+        config.clone().set("listeners", listener(tls("cert", "key"))),
+        config.clone().upstream_with("echo", upstream),
+        echo(&origin, jwt),
+    ] {
+        gateway.reload_refused(&broken.text());
+        assert_contains(gateway.log().text(), "it is no regular file");
+    }
+    // The configuration's own place.
+    let mark = gateway.log().mark();
+    std::fs::remove_file(gateway.path("witgate.yaml")).unwrap();
+    pipe("witgate.yaml");
+    gateway.log().wait_for(mark, "reload refused");
+    std::fs::remove_file(gateway.path("witgate.yaml")).unwrap();
+    gateway.reload(&config.simple("new", json!([])).upstream("new", &origin).text());
+    gateway.get("/new").expect(200);
+}

@@ -229,3 +229,90 @@ fn without_a_file_it_is_a_reverse_proxy() {
         .unwrap_or_else(|refused| panic!("{}", refused.text));
     assert_eq!(gateway.get("/any/path?x=1").expect(200).text(), "a GET /any/path?x=1");
 }
+
+#[test]
+fn a_host_that_cannot_be_read_does_not_go_past_the_policies_of_one_that_can() {
+    let origin = Origin::mirror();
+    let closed = json!([{"plugin": "api-key"}]);
+    let config = Config::new()
+        .upstream("up", &origin)
+        .api(json!({"name": "open", "path": "/", "upstream": "up"}))
+        .api(json!({"name": "admin", "hosts": ["admin.test", "*.priv.test"], "path": "/", "upstream": "up", "chain": closed}));
+    let gateway = setup().start(&config.text());
+    gateway.send(Request::get("/").header("Host", "other.test")).expect(200);
+    origin.forget();
+    for host in [
+        "admin.test",
+        "ADMIN.test.:80",
+        "admin.test:000080",
+        "admin.test.:000080",
+        "admin.test..",
+        ".admin.test",
+        "~.priv.test",
+        "x~.priv.test",
+        "x..priv.test",
+        ".priv.test",
+        &format!("{}.priv.test", "a".repeat(260)),
+    ] {
+        let status = gateway.send(Request::get("/").header("Host", host)).status;
+        assert!(matches!(status, 400 | 401), "{host}: {status}");
+        let status = gateway.send(Request::get(&format!("http://{host}/")).header("Host", host)).status;
+        assert!(matches!(status, 400 | 401), "{host} in the target: {status}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn another_spelling_of_a_path_meets_the_same_policies() {
+    let origin = Origin::mirror();
+    let closed = json!([{"plugin": "api-key"}]);
+    let operation = |path: &str| json!({"match": {"path": path}, "chain": closed});
+    let config = Config::new()
+        .upstream("up", &origin)
+        .api(json!({
+            "name": "things", "path": "/v1", "upstream": "up",
+            "operations": [operation("/things:purge"), operation("/a(b)+c=d'e@f"), operation("/admin/{*rest}")],
+        }))
+        .api(json!({"name": "pinned", "path": "/v1:admin", "upstream": "up", "chain": closed}))
+        .api(json!({"name": "rest", "path": "/", "upstream": "up"}));
+    let gateway = setup().start(&config.text());
+    for path in [
+        "/v1/things:purge",
+        "/v1/things%3Apurge",
+        "/v1/things%3apurge;x=1",
+        "/v1/a(b)+c=d'e@f",
+        "/v1/a%28b%29%2bc%3Dd%27e%40f",
+        "/v1/admin%3bx/y",
+        "/v1/admin;x/y",
+        "/v1:admin/x",
+        "/v1%3Aadmin/x",
+    ] {
+        assert_eq!(gateway.get(path).status, 401, "{path}");
+    }
+    assert_eq!(origin.count(), 0);
+    // What goes on is spelled as it was.
+    gateway.get("/v1/other%3Athing").expect(200);
+    assert_eq!(origin.only().target, "/v1/other%3Athing");
+}
+
+#[test]
+fn another_method_does_not_go_past_the_policies_of_a_path() {
+    let origin = Origin::mirror();
+    let config = Config::new().upstream("up", &origin).api(json!({
+        "name": "api", "path": "/", "upstream": "up",
+        "operations": [{"match": {"methods": ["GET"], "path": "/admin"}, "chain": [{"plugin": "api-key"}]}],
+    }));
+    let gateway = setup().start(&config.text());
+    for method in ["POST", "PUT", "PROPFIND", "get"] {
+        let answer = gateway.send(Request::new(method, "/admin")).expect(405);
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
+    }
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        assert_ne!(gateway.send(Request::new(method, "/admin")).status, 200, "{method}");
+    }
+    assert_eq!(origin.count(), 0);
+    gateway.send(Request::new("PUT", "/other")).expect(200);
+    // It would give back what policies add.
+    gateway.send(Request::new("TRACE", "/other")).expect(405);
+    assert_eq!(origin.count(), 1);
+}

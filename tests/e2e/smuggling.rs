@@ -253,3 +253,21 @@ fn an_answer_with_two_framings_is_not_passed_on() {
         assert!(answer.status == 502 || harmless, "{head:?}: {answer:?}");
     }
 }
+
+#[test]
+fn nothing_behind_trailers_is_lost_in_silence() {
+    // The library reads trailers up to a bare line feed, but looks for CRLF CRLF at their end.
+    let origin = Origin::mirror();
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    for end in ["0\r\nX: a\n\r\n", "0\r\n\n", "0\r\nX: a\r\n\n", "0\r\nX: a\r\n\r\n"] {
+        let mut connection = gateway.connect();
+        connection.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n{end}\
+             GET /echo/behind HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
+        // Whoever waits for a second answer learns that there is none.
+        let answers = String::from_utf8_lossy(&connection.read_to_close()).into_owned();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{end:?}: {answers}");
+        assert!(origin.seen().iter().all(|seen| seen.target == "/echo"), "{end:?}: {:?}", origin.seen());
+    }
+}

@@ -184,8 +184,14 @@ fn header_value(name: &str, value: String) -> Result<HeaderValue, String> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(format!("`{name}` of {} bytes; at most {VALUE_BYTES_MAX} are allowed", value.len()));
     }
-    HeaderValue::try_from(value)
-        .map_err(|_| format!("the value for `{name}` has characters that no header may have"))
+    // White space at its edges is no part of a value (RFC 9110, 5.5), and an HTTP/2 upstream may end the
+    // connection that everybody shares for it (RFC 9113, 8.2.1).
+    let trimmed = value.trim_matches([' ', '\t']);
+    let parsed = match trimmed.len() == value.len() {
+        true => HeaderValue::try_from(value),
+        false => HeaderValue::from_str(trimmed),
+    };
+    parsed.map_err(|_| format!("the value for `{name}` has characters that no header may have"))
 }
 
 fn status(code: u16) -> Result<StatusCode, String> {

@@ -5,7 +5,9 @@
 use super::plan::Read;
 use super::subject::Subject;
 use crate::message::headers::{joined, text};
+use crate::message::path::decode_segment;
 use crate::message::query::{NotUtf8, cookie_value, query_value};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -44,10 +46,11 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
     let tls = subject.peer.tls.as_ref();
     let end = subject.end.as_ref();
     Ok(match read {
-        Read::Header(name) => {
-            header(subject.response.as_ref().map_or(&subject.headers, |r| &r.headers), name)?
-        }
-        Read::RequestHeader(name) => header(&subject.headers, name)?,
+        Read::Header(name) => match &subject.response {
+            Some(response) => header(&response.headers, name)?,
+            None => request_header(subject, name)?,
+        },
+        Read::RequestHeader(name) => request_header(subject, name)?,
         Read::Trailer(name) => end.map(|end| header(&end.trailers, name)).transpose()?.flatten(),
         Read::Method => borrowed(subject.method.as_str()),
         Read::Scheme => borrowed(subject.client.scheme.as_str()),
@@ -71,12 +74,12 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
         Read::Operation => subject.operation.as_deref().map(Cow::Borrowed),
         Read::Consumer => subject.consumer().map(|name| Cow::Borrowed(&**name)),
         Read::Product => subject.product().map(|name| Cow::Borrowed(&**name)),
-        Read::Parameter(name) => subject.parameter(name).map(Cow::Borrowed),
+        Read::Parameter(name) => subject.parameter(name).map(decode_segment),
         Read::QueryValue(name) => match subject.target.query() {
-            Some(query) => query_value(query, name)?.map(|lookup| lookup.value),
+            Some(query) => query_value(query, name)?,
             None => None,
         },
-        Read::Cookie(name) => cookie_value(&subject.headers, name)?.map(|lookup| lookup.value),
+        Read::Cookie(name) => cookie_value(&subject.headers, name)?,
         Read::Claim(name) => subject.claims.as_ref().and_then(|claims| claims.text(name)),
         Read::Context(name) => subject.context(name).map(Cow::Borrowed),
         Read::TimeStart => end.map(|end| Cow::Owned(rfc3339(end.start))),
@@ -90,6 +93,14 @@ fn value<'a>(read: &Read, subject: &'a Subject, note: &'a [u8]) -> Result<Option
         Read::AnsweredWhy => end.map(|end| Cow::Borrowed(end.answered_why)),
         Read::Note => Some(String::from_utf8_lossy(note)),
     })
+}
+
+/// `host` is the authority, however the client's version of HTTP names it.
+fn request_header<'a>(subject: &'a Subject, name: &HeaderName) -> Result<Option<Cow<'a, str>>, NotUtf8> {
+    match &subject.authority {
+        Some(authority) if *name == HOST => Ok(Some(Cow::Borrowed(text(authority)?))),
+        _ => header(&subject.headers, name),
+    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, NotUtf8> {

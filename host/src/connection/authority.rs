@@ -8,6 +8,9 @@ use http::request::Parts;
 use http::uri::Scheme;
 use std::net::Ipv6Addr;
 
+/// RFC 1035 allows 253 characters and a trailing dot.
+const HOST_BYTES_MAX: usize = 254;
+
 /// `host [ ":" port ]` of RFC 9110 section 4.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
@@ -17,9 +20,11 @@ pub(super) struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// `None` for what no host can look like: user information, spaces, sub-delimiters (legal in
-    /// a `reg-name`, but no DNS name has them, and a comma hides a joined list), a port that is
-    /// no port. Empty text is valid: the client names no host (RFC 9110 section 7.2).
+    /// `None` for what no host can look like: user information, spaces, sub-delimiters and `~` (legal in
+    /// a `reg-name`, but no DNS name has them, and a comma hides a joined list), empty labels, a name longer
+    /// than DNS has them, a port that is no port or has more digits than any. What the router could not read
+    /// would pass by the host that an upstream reads in it. Empty text is valid: the client names no host
+    /// (RFC 9110 section 7.2).
     pub(super) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
         let text = std::str::from_utf8(text).ok()?;
         let (host, rest) = if let Some(inside) = text.strip_prefix('[') {
@@ -28,9 +33,13 @@ impl<'a> Authority<'a> {
             text.split_at(end + 2)
         } else {
             let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            if !host.bytes().all(
-                |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'),
-            ) {
+            if !host
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'))
+                || host.starts_with('.')
+                || host.contains("..")
+                || host.len() > HOST_BYTES_MAX
+            {
                 return None;
             }
             (host, rest)
@@ -39,7 +48,9 @@ impl<'a> Authority<'a> {
             None if rest.is_empty() => None,
             Some("") => None,
             // `u16` also parses a sign.
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
+            Some(port) if port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(port.parse().ok()?)
+            }
             _ => return None,
         };
         if host.is_empty() && !text.is_empty() {
@@ -109,7 +120,7 @@ mod tests {
         }
         for text in [
             "u@a", "a b", "a,b", "a/b", ":80", "a:+80", "a:65536", "a:8x", "[::1", "[a]", "[::1]x", "a:1:2",
-            "ä", "a\0",
+            "ä", "a\0", "a:000080", "~.a", "a..b", ".a", "a..", "..",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

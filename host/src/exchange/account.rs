@@ -16,13 +16,15 @@ use crate::message::body::{Body, BodyError};
 use crate::message::id::RequestId;
 use crate::message::peer::Peer;
 use crate::message::problem::Problem;
+use crate::message::trailers::receive_response;
 use crate::snapshot::Route;
 use crate::telemetry::access_log::{Answered as Who, Entry};
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -154,6 +156,9 @@ impl Account {
         let Some(mut record) = self.0.take() else { return response };
         if let Some(counted) = &record.counted {
             counted.answered.set(true);
+            if counted.trailed.get() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         let no_body = subject.method == Method::HEAD || outcome.body.is_end_stream();
         record.status = status;
@@ -181,8 +186,9 @@ impl Record {
         self.inlet.worker.clock.unix().saturating_sub(total)
     }
 
-    /// Log policies see what the upstream sent; the client, what the chain lets it have.
+    /// Log policies see what the upstream may say in trailers; the client, what the chain lets it have.
     fn tell_trailers(&mut self, trailers: &mut HeaderMap) {
+        receive_response(trailers);
         self.trailers.clone_from(trailers);
         if let Some(admitted) = &self.admitted {
             admitted.view.snapshot.routes[admitted.route].chain.sift_response_trailers(trailers);

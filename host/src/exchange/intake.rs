@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -96,6 +96,11 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     // hyper asks the client for the body when somebody reads it.
     let expects = expectation::is_stated(parts.version, &parts.headers);
     parts.headers.remove(EXPECT);
+    // It gives back what was sent (RFC 9110, 9.3.8): also what policies add, which is not for the client.
+    if parts.method == Method::TRACE {
+        let allow = Some(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        return Err(Refused { allow, ..refuse(Reason::MethodNotAllowed, &parts) });
+    }
     let found = view.snapshot.router.find(ListenerId(inlet.listener), host, &parts.method, target.path());
     let (found, preflight) = match found {
         Found::Route(found) => (found, None),
@@ -185,6 +190,9 @@ pub struct Counted {
     pub broken: Cell<Option<Reason>>,
     /// The client has the head of its answer.
     pub answered: Cell<bool>,
+    /// An HTTP/1 body ended with trailers, after which the connection is not to be trusted: the library looks for
+    /// CRLF CRLF at their end, but reads them up to a bare line feed, so that a request behind them may be lost.
+    pub trailed: Cell<bool>,
 }
 
 /// `limit` in bytes; 0: no bound. `route`: with the view that its chain is of.
@@ -218,6 +226,13 @@ impl Counting {
     fn receive(&self, trailers: &mut HeaderMap) -> Result<(), Reason> {
         if trailers.values().any(is_padded) {
             return Err(Reason::MalformedRequest);
+        }
+        if !self.patience.listens {
+            self.counted.trailed.set(true);
+            if self.counted.answered.get() {
+                // Too late to say so: a body that breaks off closes the connection.
+                return Err(Reason::MalformedRequest);
+            }
         }
         trailers::receive_request(trailers);
         self.view.snapshot.routes[self.route].chain.sift_request_trailers(trailers);

@@ -195,10 +195,7 @@ pub(super) fn load_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
     let failed = |error: std::io::Error| CertificateError::new(file, error.to_string());
-    if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(CertificateError::new(file, format!("larger than {FILE_BYTES_MAX} bytes")));
-    }
-    std::fs::read(file).map_err(failed)
+    crate::file::read(file, FILE_BYTES_MAX).map_err(failed)
 }
 
 /// Whether a client that asks for `host` (or for a name under `*.`) will accept the certificate.

@@ -121,11 +121,9 @@ impl ForwardedCache {
         behind_proxies(Client { peer_trusted: true, ..direct }, headers, trusted)
     }
 
-    /// Sets what upstreams are told about the client, and drops what an untrusted peer claimed.
+    /// Sets what upstreams are told about the client. What an untrusted peer claimed was removed when its
+    /// request came in (`remove_claims`); other claims that are there now, a policy has set.
     pub fn set(&self, headers: &mut HeaderMap, client: &Client) {
-        if !client.peer_trusted {
-            remove_claims(headers);
-        }
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme.as_str()));
         let cached = match &client.host {
             Some(host) if client.is_direct(self) => {

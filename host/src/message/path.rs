@@ -72,6 +72,29 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, PathFault> {
     Ok(if resolved == raw { Cow::Borrowed(raw) } else { Cow::Owned(resolved) })
 }
 
+/// A segment of a normal path as a server reads it: every escape decoded. Borrowed if it has none.
+pub fn decode_segment(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let bytes = segment.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, bytes.get(at + 1..at + 3)) {
+            (b'%', Some(&[high, low])) if let Some(byte) = escape_value(high, low) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    // Normal paths are UTF-8 throughout; another keeps its escapes.
+    String::from_utf8(decoded).map_or(Cow::Borrowed(segment), Cow::Owned)
+}
+
 /// A query passes verbatim, but for what no query may contain.
 pub fn check_query(query: &str) -> Result<(), PathFault> {
     for &byte in query.as_bytes() {

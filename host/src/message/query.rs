@@ -14,17 +14,10 @@ use super::path::escape_value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotUtf8;
 
-/// The first value of a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup<'a> {
-    pub value: Cow<'a, str>,
-    /// The name came more than once.
-    pub repeated: bool,
-}
-
-/// The decoded value of a parameter (`application/x-www-form-urlencoded`); empty if it has no `=`.
-pub fn query_value<'q>(query: &'q str, name: &str) -> Result<Option<Lookup<'q>>, NotUtf8> {
-    first(pairs(query).filter(|(pair_name, _)| is_name(pair_name, name)).map(|(_, value)| decode(value)))
+/// The decoded value of a parameter (`application/x-www-form-urlencoded`); empty if it has no `=`. All of
+/// them, a line each, where it comes more than once: nobody knows which one the upstream takes.
+pub fn query_value<'q>(query: &'q str, name: &str) -> Result<Option<Cow<'q, str>>, NotUtf8> {
+    lines(pairs(query).filter(|(pair_name, _)| is_name(pair_name, name)).map(|(_, value)| decode(value)))
 }
 
 /// The query without any occurrence of a parameter; borrowed if there is none.
@@ -44,8 +37,8 @@ pub fn without_parameter<'q>(query: &'q str, name: &str) -> Cow<'q, str> {
     Cow::Owned(rest)
 }
 
-/// The value of a cookie, as it stands, over all lines of `cookie` (RFC 6265, 5.4).
-pub fn cookie_value<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Lookup<'h>>, NotUtf8> {
+/// The value of a cookie, as it stands, over all lines of `cookie` (RFC 6265, 5.4); all of them, as above.
+pub fn cookie_value<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, NotUtf8> {
     let crumbs =
         headers.get_all(COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     let values = crumbs.filter_map(|crumb| {
@@ -53,14 +46,20 @@ pub fn cookie_value<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Loo
         let equals = crumb.iter().position(|byte| *byte == b'=')?;
         (crumb[..equals].trim_ascii_end() == name.as_bytes()).then(|| crumb[equals + 1..].trim_ascii_start())
     });
-    first(values.map(|value| std::str::from_utf8(value).map(Cow::Borrowed).map_err(|_| NotUtf8)))
+    lines(values.map(|value| std::str::from_utf8(value).map(Cow::Borrowed).map_err(|_| NotUtf8)))
 }
 
-fn first<'a>(
+fn lines<'a>(
     mut values: impl Iterator<Item = Result<Cow<'a, str>, NotUtf8>>,
-) -> Result<Option<Lookup<'a>>, NotUtf8> {
-    let Some(value) = values.next() else { return Ok(None) };
-    Ok(Some(Lookup { value: value?, repeated: values.next().is_some() }))
+) -> Result<Option<Cow<'a, str>>, NotUtf8> {
+    let Some(first) = values.next().transpose()? else { return Ok(None) };
+    let Some(second) = values.next() else { return Ok(Some(first)) };
+    let mut all = first.into_owned();
+    for value in std::iter::once(second).chain(values) {
+        all.push('\n');
+        all.push_str(&value?);
+    }
+    Ok(Some(Cow::Owned(all)))
 }
 
 /// Names and values, both encoded.
@@ -114,26 +113,26 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    fn check(query: &str, name: &str, expected: Option<(&str, bool)>) {
-        let found = query_value(query, name).expect("UTF-8");
-        assert_eq!(found.as_ref().map(|found| (&*found.value, found.repeated)), expected, "{query}");
+    fn check(query: &str, name: &str, expected: Option<&str>) {
+        assert_eq!(query_value(query, name).expect("UTF-8").as_deref(), expected, "{query}");
     }
 
     #[test]
     fn values_are_decoded() {
-        check("a=1&b=2", "b", Some(("2", false)));
-        check("a=1&a=2", "a", Some(("1", true)));
-        check("a", "a", Some(("", false)));
-        check("a=b=c", "a", Some(("b=c", false)));
-        check("q=a+b%20c%2Bd", "q", Some(("a b c+d", false)));
-        check("%6bey=K", "key", Some(("K", false)));
-        check("a+b=1", "a b", Some(("1", false)));
-        check("q=100%&r=%4", "q", Some(("100%", false)));
-        check("q=100%&r=%4", "r", Some(("%4", false)));
+        check("a=1&b=2", "b", Some("2"));
+        check("a=1&b=3&a=2", "a", Some("1\n2"));
+        check("a", "a", Some(""));
+        check("a=b=c", "a", Some("b=c"));
+        check("q=a+b%20c%2Bd", "q", Some("a b c+d"));
+        check("%6bey=K", "key", Some("K"));
+        check("a+b=1", "a b", Some("1"));
+        check("q=100%&r=%4", "q", Some("100%"));
+        check("q=100%&r=%4", "r", Some("%4"));
         check("aa=1", "a", None);
         check("A=1", "a", None);
         check("", "a", None);
         assert_eq!(query_value("a=%ff", "a"), Err(NotUtf8));
+        assert_eq!(query_value("a=1&a=%ff", "a"), Err(NotUtf8));
     }
 
     #[test]
@@ -156,8 +155,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1; session=abc=; b"));
         headers.append(COOKIE, HeaderValue::from_static("session=evil"));
-        let found = cookie_value(&headers, "session").expect("UTF-8").expect("present");
-        assert_eq!((&*found.value, found.repeated), ("abc=", true));
+        assert_eq!(cookie_value(&headers, "session"), Ok(Some("abc=\nevil".into())));
         assert_eq!(cookie_value(&headers, "b"), Ok(None));
         assert_eq!(cookie_value(&headers, "ession"), Ok(None));
         headers.append(COOKIE, HeaderValue::from_bytes(b"raw=\xff").expect("opaque"));

@@ -1,7 +1,7 @@
 //! Trailers made fit to go on: what belongs into a head never comes in behind the body.
 //!
-//! Called for each trailer section that the gateway passes on, a client's by `exchange` and an
-//! upstream's by `upstream`. Policies and the gateway judge heads; a server that merges trailers
+//! Called for each trailer section that the gateway passes on, by `exchange`, a client's and an
+//! upstream's. Policies and the gateway judge heads; a server that merges trailers
 //! into its fields (RFC 9110, 6.5.1 warns of it) would take there what was refused here. What a
 //! chain has to do with besides is taken out by `chain`. Never refuses a message.
 

@@ -17,7 +17,6 @@ use super::policy::{About, Grants, Services, block_on};
 use super::schema::Schema;
 use super::ticker::Ticker;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,13 +58,8 @@ const SCHEMA_TIME: Duration = Duration::from_millis(200);
 /// There is no such file, or it is none: a pipe would hold up every reload, a device has no end, and
 /// a file that is too long is not read.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    if let Err(why) = fits(metadata.len()) {
+    let file = crate::file::open(path)?;
+    if let Err(why) = fits(file.metadata()?.len()) {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it {why}")));
     }
     let mut bytes = Vec::new();

@@ -113,15 +113,16 @@ impl<T> Hosts<T> {
         }
     }
 
-    /// The first thing that `look` finds in the values that fit.
+    /// The first thing that `look` finds in the values that fit. Nothing fits a host that cannot be read, lest it pass
+    /// by what is kept for a host that an upstream reads in it.
     pub(super) fn find<'t, R>(
         &'t self,
         authority: Option<&str>,
         mut look: impl FnMut(&'t T) -> Option<R>,
     ) -> Option<R> {
-        if !(self.exact.is_empty() && self.below.is_empty())
-            && let Some(name) = authority.and_then(canonical)
-        {
+        let named = authority.filter(|authority| !authority.is_empty());
+        if let Some(authority) = named.filter(|_| !(self.exact.is_empty() && self.below.is_empty())) {
+            let name = canonical(authority)?;
             if let Some(found) = self.exact.get(&*name).and_then(&mut look) {
                 return Some(found);
             }
@@ -214,7 +215,7 @@ mod tests {
         check(Some("x.y.b.c."), &["*.b.c", "*.c", "*"]);
         check(Some("b.c"), &["*.c", "*"]);
         check(Some("c"), &["*"]);
-        check(Some("bad host"), &["*"]);
+        check(Some("bad host"), &[]);
         check(None, &["*"]);
     }
 }

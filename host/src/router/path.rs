@@ -1,12 +1,13 @@
 //! The tree that paths are looked up in, a node per segment: literals, `{name}`, `{*rest}`.
 //!
 //! `table` builds one per host for the prefixes of APIs, and one per API for its operations.
-//! Paths are already normal (`message::path`). Never decodes anything, never allocates in a
-//! lookup of at most four parameters.
+//! Paths are already normal (`message::path`). Never allocates in a lookup of at most four parameters,
+//! unless a segment has escapes.
 //!
 //! Own code instead of a radix tree of bytes, because specificity is by whole segments, a node
 //! may fit and yet not have the method (then the search goes on), and path parameters (`;x=1`)
-//! are not part of a segment's name. Segments are compared from the left; at each, a literal goes
+//! are not part of a segment's name. Names are compared decoded: `%3A` is another spelling of `:` to a
+//! path, but the same to most upstreams. Segments are compared from the left; at each, a literal goes
 //! before `{name}` and that before `{*rest}`. A node is visited at most once in a search.
 //!
 //! One trailing slash of a path makes no difference, so that nobody gets past an operation's
@@ -14,10 +15,11 @@
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::message::path::normalise;
+use crate::message::path::{decode_segment, normalise};
 
 /// Deepest template or prefix; it bounds the recursion of a search.
 const SEGMENTS_MAX: usize = 64;
@@ -116,8 +118,9 @@ fn parse_literal(text: &str) -> Result<Box<str>, TemplateFault> {
     let path = format!("/{text}");
     let normal = normalise(&path).map_err(|_| TemplateFault::NotNormal)?;
     // Dots were resolved away if it is now nothing; no slash can have come in.
-    match normal.strip_prefix('/') {
-        Some(normal) if !normal.is_empty() => Ok(normal.into()),
+    match normal.strip_prefix('/').map(decode_segment) {
+        Some(decoded) if decoded.contains(';') => Err(TemplateFault::BadSegment),
+        Some(decoded) if !decoded.is_empty() => Ok(decoded.into()),
         _ => Err(TemplateFault::NotNormal),
     }
 }
@@ -216,7 +219,7 @@ impl<L> Tree<L> {
         let mut best = node.leaf.as_ref().map(|leaf| (leaf, 0));
         let mut at = 0;
         while let Some(segment) = next_segment(path, at) {
-            let Some(child) = node.literals.get(name(&path[segment.clone()])) else { break };
+            let Some(child) = node.literals.get(&name(&path[segment.clone()])) else { break };
             node = self.nodes.get(child as usize)?;
             at = segment.end;
             if let Some(leaf) = &node.leaf {
@@ -252,7 +255,7 @@ impl<L> Tree<L> {
         match &segment {
             Some(segment) => {
                 let text = &path[segment.clone()];
-                if let Some(child) = node.literals.get(name(text)).and_then(|child| self.node(child))
+                if let Some(child) = node.literals.get(&name(text)).and_then(|child| self.node(child))
                     && let Some(found) = self.descend(child, path, segment.end, params, take)
                 {
                     return Some(found);
@@ -292,12 +295,17 @@ fn next_segment(path: &str, at: usize) -> Option<Range<usize>> {
     (length > 0).then_some(start..start + length)
 }
 
-/// A segment without its parameters: servers of some makes serve `/admin;x` as `/admin`, so it
-/// must meet the same policies.
-fn name(segment: &str) -> &str {
-    match segment.bytes().position(|byte| byte == b';') {
-        Some(end) => &segment[..end],
-        None => segment,
+/// A segment decoded and without its parameters: servers of some makes serve `/admin;x`, and after
+/// decoding `/admin%3Bx`, as `/admin`, so these must meet the same policies.
+fn name(segment: &str) -> Cow<'_, str> {
+    match segment.bytes().position(|byte| matches!(byte, b';' | b'%')) {
+        None => Cow::Borrowed(segment),
+        Some(end) if segment.as_bytes()[end] == b';' => Cow::Borrowed(&segment[..end]),
+        Some(_) => {
+            let mut decoded = decode_segment(segment).into_owned();
+            decoded.truncate(decoded.find(';').unwrap_or(decoded.len()));
+            Cow::Owned(decoded)
+        }
     }
 }
 

@@ -227,7 +227,7 @@ impl Router {
         });
         match (found, nearest) {
             (Some((route, params)), _) => Found::Route(Match { route, params, prefix_end }),
-            (None, _) if !api.operations_only => {
+            (None, None) if !api.operations_only => {
                 Found::Route(Match { route: api.route, params: Params::default(), prefix_end })
             }
             (None, None) => Found::NotFound { api: Some(api.route) },

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 /// Which events are shown: the syntax of `tracing_subscriber`, such as `info,witgate::upstream=debug`.
 pub const FILTER_VARIABLE: &str = "WITGATE_LOG";
 const FILTER_DEFAULT: &str = "info";
+const QUIET: &str = "h2=error";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -44,7 +45,10 @@ pub fn init(format: Format) -> Result<(), String> {
 
 fn filter(text: Option<&str>) -> Result<EnvFilter, String> {
     let text = text.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(FILTER_DEFAULT);
-    EnvFilter::try_new(text).map_err(|error| format!("{FILTER_VARIABLE}={text:?} is no filter: {error}"))
+    // The library warns of each odd frame, so that any client could fill the log; first, so that it can be
+    // asked for.
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|error| format!("{FILTER_VARIABLE}={text:?} is no filter: {error}"))
 }
 
 /// Lets an event that may come with every request through once a second, and says how many it
@@ -115,8 +119,9 @@ mod tests {
 
     #[test]
     fn filters_are_checked_and_the_mistake_is_named() {
-        assert_eq!(filter(None).unwrap().to_string(), "info");
-        assert_eq!(filter(Some(" ")).unwrap().to_string(), "info");
+        assert_eq!(filter(None).unwrap().to_string(), "h2=error,info");
+        assert_eq!(filter(Some(" ")).unwrap().to_string(), "h2=error,info");
+        assert_eq!(filter(Some("h2=trace")).unwrap().to_string(), "h2=trace");
         assert!(filter(Some("warn,witgate::upstream=debug")).is_ok());
         let told = filter(Some("witgate=loud")).unwrap_err();
         assert!(told.starts_with("WITGATE_LOG=\"witgate=loud\" is no filter"), "{told}");

@@ -17,8 +17,6 @@ use crate::clock::Clock;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -206,11 +204,7 @@ impl Drop for InFlight {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    Ok(bytes)
+    crate::file::read(path, DOCUMENT_BYTES_MAX as u64).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// Without what may be secret: user and password, query.

@@ -10,7 +10,6 @@ use super::http2::Stream;
 use super::pool::Active;
 use crate::clock::Clock;
 use crate::message::body::{Body, BodyError};
-use crate::message::trailers::receive_response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -208,13 +207,10 @@ impl http_body::Body for Download {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(mut frame))) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 this.waiting = false;
                 if this.body.is_end_stream() {
                     this.end();
-                }
-                if let Some(trailers) = frame.trailers_mut() {
-                    receive_response(trailers);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -11,6 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Mozilla's roots in PEM are a fifth of that.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// The configuration of an upstream.
 pub(super) fn client_config(
     settings: &TlsSettings,
@@ -23,7 +26,7 @@ pub(super) fn client_config(
     }
     let identity = match (&settings.client_cert, &settings.client_key) {
         (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
+            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| file_error(key, &error))?;
             Some((certificates(cert)?, key))
         }
         (None, None) => None,
@@ -79,8 +82,8 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), UpstreamError>
 
 /// At least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let certificates = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| file_error(path, &error))?;
     if certificates.is_empty() {
         return Err(UpstreamError::File { path: path.into(), what: "no certificate in it".into() });
@@ -88,9 +91,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamErr
     Ok(certificates)
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, UpstreamError> {
+    crate::file::read(path, FILE_BYTES_MAX)
+        .map_err(|error| UpstreamError::File { path: path.into(), what: error.to_string() })
+}
+
 fn file_error(path: &Path, error: &PemError) -> UpstreamError {
     let what = match error {
-        PemError::Io(error) => error.to_string(),
         PemError::NoItemsFound => "no PEM section of the needed kind in it".into(),
         other => other.to_string(),
     };

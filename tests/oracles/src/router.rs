@@ -42,6 +42,10 @@ pub const WORDS: &[&str] = &[
     "[::1]",
     "%41",
     "%c3%bc",
+    "%3a",
+    ":",
+    "%3B",
+    "a~b",
 ];
 
 struct Api<'a> {
@@ -115,7 +119,7 @@ fn specs(apis: &[Api<'_>]) -> Option<Vec<ApiSpec>> {
 }
 
 /// Without its parameters, and without one trailing slash.
-fn names(path: &str) -> Vec<&str> {
+fn names(path: &str) -> Vec<String> {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     if inner.is_empty() {
@@ -124,9 +128,19 @@ fn names(path: &str) -> Vec<&str> {
     inner.split('/').map(name_of).collect()
 }
 
-fn name_of(segment: &str) -> &str {
-    let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
-    &segment[..end.unwrap_or(segment.len())]
+/// As a server reads it that decodes first, and cuts parameters off then.
+fn name_of(segment: &str) -> String {
+    decoded(segment).split(';').next().unwrap_or_default().to_string()
+}
+
+fn decoded(segment: &str) -> String {
+    let mut parts = segment.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).expect("a normal path's escapes are whole"));
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).expect("a normal path is UTF-8")
 }
 
 /// A prefix or template in the form that normal paths are compared with.
@@ -138,15 +152,16 @@ fn segments(template: &str) -> Vec<String> {
     }
     let normal = |segment: &str| match segment.starts_with('{') {
         true => segment.to_string(),
-        false => normalise(&format!("/{segment}")).map_or(String::new(), |normal| normal[1..].to_string()),
+        false => normalise(&format!("/{segment}")).map_or(String::new(), |normal| decoded(&normal[1..])),
     };
     inner.split('/').map(normal).collect()
 }
 
-/// How well a host fits: 0 not, 1 any, then by the length of a suffix, then exactly.
-fn fits_host(api: &Api<'_>, host: &str) -> usize {
+/// `pinned`: some API is for certain hosts only, so that one which cannot be read fits none. How well a host
+/// fits: 0 not, 1 any, then by the length of a suffix, then exactly.
+fn fits_host(api: &Api<'_>, host: &str, pinned: bool) -> usize {
     let any = api.hosts.is_empty() || api.hosts.contains(&"*");
-    let Some(host) = canonical_host(host) else { return usize::from(any) };
+    let Some(host) = canonical_host(host) else { return usize::from(any && !pinned) };
     let fits = |pattern: &&str| match pattern.strip_prefix("*.") {
         Some(suffix) => {
             let suffix = suffix.to_ascii_lowercase();
@@ -167,6 +182,8 @@ fn fits_host(api: &Api<'_>, host: &str) -> usize {
 
 fn judge(apis: &[Api<'_>], found: &Found, host: &str, method: &Method, path: &str) {
     let names = names(path);
+    let is_pinned = |api: &Api<'_>| api.hosts.iter().any(|host| *host != "*");
+    let pinned = !host.is_empty() && apis.iter().any(is_pinned);
     let fits_prefix = |api: &Api<'_>| {
         let prefix = segments(api.prefix);
         (names.len() >= prefix.len() && prefix.iter().zip(&names).all(|(a, b)| a == b))
@@ -175,7 +192,7 @@ fn judge(apis: &[Api<'_>], found: &Found, host: &str, method: &Method, path: &st
     let best = apis
         .iter()
         .enumerate()
-        .filter_map(|(at, api)| Some((fits_host(api, host), fits_prefix(api)?, at)))
+        .filter_map(|(at, api)| Some((fits_host(api, host, pinned), fits_prefix(api)?, at)))
         .filter(|(fit, ..)| *fit > 0)
         .max_by_key(|(fit, length, _)| (*fit, *length));
     let route = match found {

@@ -12,7 +12,7 @@ use serde_saphyr::Spanned;
 use super::super::diagnostic::{Diagnostic, Listing};
 use super::super::model::At;
 use super::yaml::{Raw, place_of};
-use super::{Entry, Node, Place, Text, Value, item_segment, key_segment, plain, read_bounded, text_of};
+use super::{Entry, Node, Place, Text, Value, item_segment, key_segment, read_bounded, text_of};
 
 /// Bytes of a file named by `${file:path}`; a bundle of certificates fits.
 const SECRET_FILE_BYTES_MAX: u64 = 256 << 10;
@@ -221,12 +221,6 @@ fn is_variable_name(name: &str) -> bool {
 
 /// The content without the newline at its end, which editors and `echo` put there.
 fn secret_file(path: &Path) -> Result<String, String> {
-    // A pipe or a device would block a reload for ever, already when opened.
-    match std::fs::metadata(path) {
-        Ok(kind) if !kind.is_file() => return Err("it is not a regular file".to_owned()),
-        Ok(_) => {}
-        Err(error) => return Err(plain(&error)),
-    }
     let mut text = read_bounded(path, SECRET_FILE_BYTES_MAX, "such a file").and_then(text_of)?;
     if text.ends_with('\n') {
         text.pop();

@@ -9,7 +9,6 @@ mod positions;
 mod yaml;
 
 use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -190,17 +189,11 @@ fn refusal(path: &Path, listing: Option<Listing>, line: u32, column: u32, messag
 }
 
 fn read_bounded(path: &Path, bytes_max: u64, what: &str) -> Result<Vec<u8>, String> {
-    let file = std::fs::File::open(path).map_err(|error| plain(&error))?;
-    let kind = file.metadata().map_err(|error| plain(&error))?;
-    if kind.is_dir() {
-        return Err("it is a folder".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| plain(&error))?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(format!("{what} has at most {} KiB", bytes_max >> 10));
-    }
-    Ok(bytes)
+    crate::file::read(path, bytes_max).map_err(|error| match error.kind() {
+        _ if path.is_dir() => "it is a folder".to_owned(),
+        std::io::ErrorKind::FileTooLarge => format!("{what} has at most {} KiB", bytes_max >> 10),
+        _ => plain(&error),
+    })
 }
 
 fn text_of(bytes: Vec<u8>) -> Result<String, String> {
@@ -336,7 +329,7 @@ mod tests {
                 "`${what}` is not a reference",
                 "\"${env:X\" has a `${` without a `}`",
                 "`${env:1 2}` is not a reference",
-                "the file \"/\" cannot be read: it is not a regular file",
+                "the file \"/\" cannot be read: it is a folder",
             ]
         );
         assert!(matches!(source.root.get("a").unwrap().value, Value::Broken));

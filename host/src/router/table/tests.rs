@@ -82,8 +82,9 @@ fn what_no_operation_matches_is_the_apis_own_unless_operations_only() {
     let operations = vec![operation(1, &[Method::GET], "/{id}"), operation(2, &[Method::POST], "/{id}/x")];
     let open = Router::build(1, vec![ApiSpec { operations: operations.clone(), ..api(0, "/a") }]);
     let open = open.expect("no conflict");
-    check(&open, Method::POST, "/a/5", "0");
-    check(&open, Method::OPTIONS, "/a/5", "0");
+    // Another method of a path that has an operation does not go past its policies.
+    check(&open, Method::POST, "/a/5", "405 0 \"GET, HEAD\"");
+    check(&open, Method::OPTIONS, "/a/5", "preflight 1 5 \"GET, HEAD\"");
     check(&open, Method::GET, "/a/5/y", "0");
     let closed = Router::build(1, vec![api(9, "/"), only(0, "/a", operations)]).expect("no conflict");
     check(&closed, Method::POST, "/a/5", "405 0 \"GET, HEAD\"");
@@ -92,6 +93,39 @@ fn what_no_operation_matches_is_the_apis_own_unless_operations_only() {
     check(&closed, Method::GET, "/a/5/y", "404 Some(RouteId(0))");
     check(&closed, Method::OPTIONS, "/a/5/y", "404 Some(RouteId(0))");
     check(&closed, Method::GET, "/b", "9");
+}
+
+#[test]
+fn another_spelling_of_a_name_is_the_same_name() {
+    let operations = vec![
+        operation(1, &[], "/things:purge"),
+        operation(2, &[], "/%c3%bc"),
+        operation(3, &[], "/adm/{*x}"),
+    ];
+    let router = Router::build(1, vec![ApiSpec { operations, ..api(0, "/v1:a") }]).expect("no conflict");
+    for path in
+        ["/v1:a/things:purge", "/v1%3Aa/things%3Apurge", "/v1:a/things%3Apurge%3Bx=1", "/v1:a/things:purge;x"]
+    {
+        check(&router, Method::GET, path, "1");
+    }
+    check(&router, Method::GET, "/v1:a/%C3%BC", "2");
+    check(&router, Method::GET, "/v1:a/adm%3Bx/y", "3 y");
+    check(&router, Method::GET, "/v1:a/things%253Apurge", "0");
+    let semicolon = Router::build(1, vec![api(0, "/a%3Bb")]);
+    assert!(semicolon.is_err(), "what stands behind a `;` is no name");
+}
+
+#[test]
+fn a_host_that_cannot_be_read_has_no_api_where_others_have_their_own() {
+    let router =
+        Router::build(1, vec![api(0, "/"), ApiSpec { hosts: vec!["*.priv.test".into()], ..api(1, "/") }]);
+    let router = router.expect("no conflict");
+    let find = |host| router.find(ListenerId(0), Some(host), &Method::GET, "/");
+    assert!(matches!(find("x.priv.test"), Found::Route(found) if found.route == RouteId(1)));
+    assert!(matches!(find(""), Found::Route(found) if found.route == RouteId(0)));
+    for host in ["~.priv.test", "x..priv.test", ".priv.test", "x.priv.test:000080", "x.priv.test.."] {
+        assert!(matches!(find(host), Found::NotFound { .. }), "{host}");
+    }
 }
 
 #[test]
@@ -126,7 +160,7 @@ fn hosts_come_before_prefixes() {
     check(Some("b.example"), "/a", "404 None");
     check(Some("a.example"), "/b", "404 None");
     check(Some("other"), "/a/b", "0");
-    check(Some("not a host"), "/a/b", "0");
+    check(Some("not a host"), "/a/b", "404 None");
     check(None, "/a/b", "0");
     check(Some("[0::1]:80"), "/x", "3");
 }
@@ -336,7 +370,7 @@ mod oracle {
             let template = operation.and_then(|operation| operation.template.as_deref());
             return format!("{}{}", route.0, values(template, rest, path.ends_with('/')));
         }
-        if !api.operations_only {
+        if fitting.is_empty() && !api.operations_only {
             return format!("{}", api.route.0);
         }
         fitting.sort_by(|a, b| a.0.cmp(&b.0));
