@@ -141,3 +141,17 @@ fn without_its_token_a_guarded_admin_port_tells_its_health_alone() {
         Request::get(path).bearer("let-me-in-please").send(address).expect(200);
     }
 }
+
+#[test]
+fn a_reload_takes_a_new_token_up_and_says_what_waits_for_the_next_start() {
+    let origin = Origin::named("a");
+    let config = |token: &str| echo(&origin, json!([])).set("admin.token", json!(token));
+    let gateway = setup().start(&config("first-token").text());
+    let ask = |token: &str| Request::get("/config").bearer(token).send(gateway.address("admin")).status;
+    assert_eq!([ask("first-token"), ask("second-token")], [200, 401]);
+    let done = gateway.reload(&config("second-token").text());
+    assert_eq!([ask("first-token"), ask("second-token")], [401, 200]);
+    assert!(!done.contains("next start"), "{done}");
+    let told = gateway.reload(&config("second-token").set("server.drain", json!("7s")).text());
+    assert_contains(told, "at the next start only: server.drain");
+}

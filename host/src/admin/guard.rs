@@ -3,11 +3,13 @@
 //!
 //! Called by `route` before everything but the health checks. Never answers; says what is wrong.
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Request};
+use std::sync::Arc;
 
 /// The bearer token of the admin listener, kept as its hash.
 #[derive(Clone)]
@@ -46,19 +48,20 @@ pub(super) enum Refusal {
 
 #[derive(Debug)]
 pub(super) struct Guard {
-    token: Option<Token>,
+    token: Arc<ArcSwapOption<Token>>,
     loopback: bool,
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 impl Guard {
-    pub(super) fn new(token: Option<Token>, loopback: bool) -> Guard {
+    pub(super) fn new(token: Arc<ArcSwapOption<Token>>, loopback: bool) -> Guard {
         Guard { token, loopback }
     }
 
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        if !self.loopback && self.token.is_none() {
+        let token = self.token.load();
+        if !self.loopback && token.is_none() {
             return Err(Refusal::Closed);
         }
         let host = host(request).ok_or(Refusal::Host)?;
@@ -66,7 +69,7 @@ impl Guard {
             return Err(Refusal::Host);
         }
         self.check_site(request.headers(), &host)?;
-        match &self.token {
+        match &*token {
             Some(token) if !bearer(request.headers()).is_some_and(|offered| token.is(offered)) => {
                 Err(Refusal::Token)
             }
@@ -133,11 +136,11 @@ mod tests {
     }
 
     fn open() -> Guard {
-        Guard::new(None, true)
+        Guard::new(Arc::default(), true)
     }
 
     fn secret(loopback: bool) -> Guard {
-        Guard::new(Token::new("s3cret"), loopback)
+        Guard::new(Arc::new(Token::new("s3cret").map(Arc::new).into()), loopback)
     }
 
     #[test]
@@ -210,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_network_address_without_a_token_is_closed() {
-        assert_eq!(check(&Guard::new(None, false), &[("host", "10.0.0.1:9901")]), Err(Refusal::Closed));
+        assert_eq!(
+            check(&Guard::new(Arc::default(), false), &[("host", "10.0.0.1:9901")]),
+            Err(Refusal::Closed)
+        );
         let named = [("host", "gateway.example:9901"), ("authorization", "Bearer s3cret")];
         assert_eq!(check(&secret(false), &named), Ok(()));
     }

@@ -9,6 +9,7 @@ mod dashboard;
 mod guard;
 mod route;
 
+use arc_swap::ArcSwapOption;
 pub use guard::Token;
 
 use crate::clock::Clock;
@@ -87,8 +88,8 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Asked for by everything but `/healthz` and `/readyz`. Without it, an address that is not
-    /// loopback answers only those two.
-    pub token: Option<Token>,
+    /// loopback answers only those two. A reload may put another in its place.
+    pub token: Arc<ArcSwapOption<Token>>,
 }
 
 /// Serves until `shutdown` is done; answers under way have two more seconds. Dropping the future
@@ -110,7 +111,7 @@ async fn serve_within(
     shutdown: impl Future<Output = ()>,
 ) {
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    if !loopback && settings.token.is_none() {
+    if !loopback && settings.token.load().is_none() {
         tracing::warn!("admin is open to the network and has no token: it answers health checks only");
     }
     let routes = Arc::new(Routes::new(Guard::new(settings.token, loopback), source));

@@ -62,7 +62,7 @@ async fn start_within(times: Times, token: Option<&str>) -> Admin {
         reloaded: Mutex::new(None),
     });
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = Settings { token: token.and_then(Token::new) };
+    let settings = Settings { token: Arc::new(token.and_then(Token::new).map(Arc::new).into()) };
     let shutdown = async move {
         let _ = stopped.await;
     };

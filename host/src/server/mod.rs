@@ -23,6 +23,7 @@ use crate::telemetry::access_log::{AccessLog, Destination};
 use crate::telemetry::metric::Metrics;
 use crate::token::{Passwords, Verifiers};
 use crate::upstream::spawn_health;
+use arc_swap::ArcSwapOption;
 use sockets::Sockets;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -60,8 +61,33 @@ pub struct Gateway {
     access_log: Option<AccessLog>,
     draining: AtomicBool,
     drain: Duration,
+    admin_token: Arc<ArcSwapOption<admin::Token>>,
+    /// Settings that are read at the start alone.
+    fixed: Fixed,
     seen: Mutex<status::Seen>,
     control: tokio::runtime::Handle,
+}
+
+/// Settings that are read at the start alone, with their values as text.
+struct Fixed([(&'static str, String); 6]);
+
+impl Fixed {
+    fn of(config: &Config) -> Fixed {
+        Fixed([
+            ("admin.address", format!("{:?}", config.admin.as_ref().map(|admin| admin.address))),
+            ("access_log", format!("{:?}", config.access_log)),
+            ("state", format!("{:?}", config.state)),
+            ("plugins.cache", format!("{:?}", config.plugins.cache)),
+            ("server.workers", format!("{:?}", config.server.workers)),
+            ("server.drain", format!("{:?}", config.server.drain)),
+        ])
+    }
+
+    /// What is otherwise in `config`, and so waits for the next start.
+    fn waiting(&self, config: &Config) -> Vec<&'static str> {
+        let now = Fixed::of(config);
+        self.0.iter().zip(now.0).filter(|(was, is)| was.1 != is.1).map(|(was, _)| was.0).collect()
+    }
 }
 
 /// What is told of the configuration in effect.
@@ -160,6 +186,8 @@ impl Gateway {
                 directory: config.plugins.directory.clone(),
             }),
             drain: config.server.drain,
+            admin_token: Arc::default(),
+            fixed: Fixed::of(&config),
             origin,
             workshop,
             cell,
@@ -184,14 +212,19 @@ impl Gateway {
         Ok(gateway)
     }
 
+    fn set_admin_token(&self, admin: &config::model::Admin) {
+        let token = admin.token.as_ref().and_then(|token| admin::Token::new(token.reveal()));
+        self.admin_token.store(token.map(Arc::new));
+    }
+
     async fn open_admin(self: &Arc<Self>, admin: &config::model::Admin) -> Result<SocketAddr, String> {
         let listener = tokio::net::TcpListener::bind(admin.address)
             .await
             .map_err(|error| format!("the admin listener cannot bind {}: {error}", admin.address))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let token = admin.token.as_ref().and_then(|token| admin::Token::new(token.reveal()));
+        self.set_admin_token(admin);
         let source = status::Status::shared(self);
-        let settings = admin::Settings { token };
+        let settings = admin::Settings { token: Arc::clone(&self.admin_token) };
         self.control.spawn(admin::serve(listener, settings, source, std::future::pending()));
         Ok(address)
     }

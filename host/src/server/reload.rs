@@ -79,7 +79,14 @@ impl Gateway {
             files: loaded.files,
             directory: loaded.config.plugins.directory.clone(),
         };
+        if let Some(admin) = &loaded.config.admin {
+            self.set_admin_token(admin);
+        }
         self.workshop.metrics.reload_succeeded(generation);
-        Ok(format!("generation={generation}"))
+        let waiting = self.fixed.waiting(&loaded.config);
+        Ok(match waiting.is_empty() {
+            true => format!("generation={generation}"),
+            false => format!("generation={generation}; at the next start only: {}", waiting.join(", ")),
+        })
     }
 }
