@@ -249,12 +249,22 @@ fn a_peer_that_says_goodbye_is_followed_by_a_new_connection() {
 }
 
 #[test]
-fn an_upgrade_needs_http1() {
+fn an_upgrade_is_a_plain_request_and_nobodys_failure() {
     run(async {
-        let pool = pool(http2(nobody().await));
+        let (address, _) = origin(|_, (request, respond)| async move {
+            assert!(request.headers().get("upgrade").is_none());
+            assert!(request.headers().get("connection").is_none());
+            answer((request, respond)).await;
+        })
+        .await;
+        let pool = pool(http2(address));
+        let mut request = get("/");
+        request.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
         let mut call = Call { upgrade: true, ..Call::default() };
-        let failure = pool.send(get("/"), &mut call).await.expect_err("no response");
-        assert!(matches!(failure, Failure::Protocol(_)), "{failure:?}");
+        let response = pool.send(request, &mut call).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(count(&pool.upstream().counters().failures), 0);
     });
 }
 
