@@ -3,7 +3,7 @@
 //! Called by `serve`. Never changes what a service answered, but for what HTTP itself rules out.
 
 use super::Fault;
-use super::sweep::{Ending, Link};
+use super::sweep::Link;
 use crate::message::body::{Body, BodyError};
 use crate::message::problem::{Dialect, Problem};
 use bytes::Bytes;
@@ -47,8 +47,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_handed(false);
         self.link.pulse.end();
-        let ending = if self.ended.get() { Ending::Whole } else { Ending::Abandoned };
-        self.link.settle(ending, self.begun);
+        if !self.ended.get() {
+            self.link.abandoned(self.begun);
+        }
     }
 }
 

@@ -29,9 +29,10 @@ const TICK_MAX: Duration = Duration::from_millis(500);
 /// How long a drain waits for the first request of a connection that is open already: it may be
 /// on its way, and its client has no answer that says `Connection: close` to go by.
 const FRESH: Duration = Duration::from_millis(500);
-/// Streams that an HTTP/2 client may reset soon after it opened them, beyond those it lets go on
-/// and `RESETS_PER_SECOND`. A browser that looks something up at every key resets a few a second; a
-/// client that asks only to cancel has the upstreams work for nobody (CVE-2023-44487).
+/// Streams that an HTTP/2 client may reset soon after it opened them, beyond `RESETS_PER_SECOND`.
+/// A browser that looks something up at every key resets a few a second; a client that asks only
+/// to cancel has the upstreams work for nobody (CVE-2023-44487). Only time gives any back: an
+/// answer that the client lets end may have cost nothing, so it could buy what does.
 const RESETS: u32 = 200;
 const RESETS_PER_SECOND: u32 = 5;
 /// A reset later than this is not soon: the client waited and gave up, as it does by the hundred
@@ -53,14 +54,6 @@ pub(super) enum Order {
     Leave,
     /// Close now.
     Cut,
-}
-
-/// How an exchange ended for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    Whole,
-    /// It left, or reset the stream, or made this side reset it.
-    Abandoned,
 }
 
 /// What a connection does, as far as time-outs tell it apart. The number changes with each move.
@@ -120,20 +113,20 @@ impl Link {
         }
     }
 
-    /// A moment for `settle`.
+    /// A moment for `abandoned`.
     pub(super) fn now(&self) -> u32 {
         self.now.get()
     }
 
-    /// An exchange that began at `begun` is over: its answer handed over whole, or not wanted any
-    /// more.
-    pub(super) fn settle(&self, ending: Ending, begun: u32) {
-        let waited = self.now.get().wrapping_sub(begun) > self.soon;
-        match (ending, self.resets.get().checked_sub(RESET)) {
-            (Ending::Whole, _) => self.grant(RESET),
-            (Ending::Abandoned, _) if waited => {}
-            (Ending::Abandoned, Some(left)) => self.resets.set(left),
-            (Ending::Abandoned, None) => {
+    /// The client left an exchange that began at `begun` before its answer was handed over whole,
+    /// or reset the stream, or made this side reset it.
+    pub(super) fn abandoned(&self, begun: u32) {
+        if self.now.get().wrapping_sub(begun) > self.soon {
+            return;
+        }
+        match self.resets.get().checked_sub(RESET) {
+            Some(left) => self.resets.set(left),
+            None => {
                 self.pulse.set_calm();
                 self.tell(Order::Cut);
             }
@@ -393,7 +386,7 @@ mod tests {
     fn a_client_that_only_resets_is_cut() {
         let sweep = sweep();
         let link = sweep.join().link.clone();
-        let abandon = || link.settle(Ending::Abandoned, link.now());
+        let abandon = || link.abandoned(link.now());
         (0..RESETS).for_each(|_| abandon());
         assert_eq!((link.order(), link.pulse.is_calm()), (Order::Serve, false));
         abandon();
@@ -404,12 +397,7 @@ mod tests {
     fn a_client_that_resets_some_is_not_cut() {
         let sweep = sweep();
         let link = sweep.join().link.clone();
-        let abandon = || link.settle(Ending::Abandoned, link.now());
-        // As many as it lets end.
-        for _ in 0..10 * RESETS {
-            abandon();
-            link.settle(Ending::Whole, link.now());
-        }
+        let abandon = || link.abandoned(link.now());
         (0..RESETS).for_each(|_| abandon());
         // A few a second.
         for _ in 0..1000 {
@@ -419,7 +407,7 @@ mod tests {
         // Those it has waited for.
         let begun = link.now();
         (0..=sweep.ticks.soon).for_each(|_| link.tick(Ticks { idle: u32::MAX, ..sweep.ticks }));
-        (0..10 * RESETS).for_each(|_| link.settle(Ending::Abandoned, begun));
+        (0..10 * RESETS).for_each(|_| link.abandoned(begun));
         assert_eq!(link.order(), Order::Serve);
     }
 

@@ -16,8 +16,10 @@ use std::time::Duration;
 pub(super) const STREAMS_MAX: usize = 100;
 /// Bytes that a response body may be ahead of its reader.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same for all streams of a connection together.
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for all streams of a connection together: what each may be ahead, so that readers who
+/// stall hold up nobody but themselves. With less, a few of them would use it up for all.
+const CONNECTION_WINDOW_BYTES: u32 = 100 * 256 * 1024;
+const _: () = assert!(CONNECTION_WINDOW_BYTES as usize == STREAMS_MAX * STREAM_WINDOW_BYTES as usize);
 /// Bytes of a request body that wait for the upstream's window.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Bytes of a response's head.

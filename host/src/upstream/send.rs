@@ -28,6 +28,7 @@ use super::replay::Replay;
 use super::settings::Protocol;
 use crate::message::body::Body;
 use crate::telemetry::reason::Reason;
+use http::header::{CONNECTION, UPGRADE};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -47,7 +48,8 @@ use tokio::time::Instant;
 pub struct Call {
     /// In place of `timeouts.response`, for each try; zero: none.
     pub timeout: Option<Duration>,
-    /// A 101 is welcome; the response carries hyper's `OnUpgrade` then. HTTP/1 only.
+    /// A 101 is welcome; the response carries hyper's `OnUpgrade` then. HTTP/1 only: an HTTP/2
+    /// endpoint gets the request without the wish.
     pub upgrade: bool,
 
     /// Tries made.
@@ -377,12 +379,14 @@ impl Pool {
         call: &mut Call,
         now: u64,
     ) -> Result<Response<Body>, Miss> {
-        if call.upgrade {
-            let failure = Failure::Protocol("an HTTP/2 upstream cannot switch protocols".into());
-            return Err(Miss::Final(failure));
-        }
         let active = Active::new(self, index);
         let mut request = tries.take()?;
+        if call.upgrade {
+            // HTTP/2 has none, and whoever is asked may pass the wish over (RFC 9110, section 7.8).
+            // To fail would blame an endpoint for what any client can ask.
+            request.headers_mut().remove(CONNECTION);
+            request.headers_mut().remove(UPGRADE);
+        }
         if let Some(replay) = &mut tries.replay {
             replay.record(&request);
         }

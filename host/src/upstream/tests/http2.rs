@@ -117,6 +117,29 @@ fn a_trailers_only_answer_keeps_its_status() {
 }
 
 #[test]
+fn bodies_that_nobody_reads_hold_up_no_other_stream() {
+    run(async {
+        let (address, connections) = origin(|_, (request, mut respond)| async move {
+            let mut body = respond.send_response(Response::new(()), false).expect("head");
+            let small = request.uri().path() == "/small";
+            let length = if small { 20_000 } else { 512 * 1024 };
+            body.send_data(Bytes::from(vec![b'x'; length]), small).expect("body");
+            // Reset when it is dropped, so held until the peer lets go.
+            let _ = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+        })
+        .await;
+        let pool = pool(http2(address));
+        let mut stalled = Vec::new();
+        for _ in 1..crate::upstream::http2::STREAMS_MAX {
+            stalled.push(send(&pool, get("/large")).await.expect("a head"));
+        }
+        let (status, body) = read(send(&pool, get("/small")).await.expect("a head")).await;
+        assert_eq!((status, body.expect("a whole body").len()), (StatusCode::OK, 20_000));
+        assert_eq!((connections.get(), stalled.len()), (1, 99));
+    });
+}
+
+#[test]
 fn a_refused_stream_was_never_served_and_goes_out_again() {
     run(async {
         let (address, _) = origin(|number, (request, mut respond)| async move {
@@ -226,12 +249,22 @@ fn a_peer_that_says_goodbye_is_followed_by_a_new_connection() {
 }
 
 #[test]
-fn an_upgrade_needs_http1() {
+fn an_upgrade_is_a_plain_request_and_nobodys_failure() {
     run(async {
-        let pool = pool(http2(nobody().await));
+        let (address, _) = origin(|_, (request, respond)| async move {
+            assert!(request.headers().get("upgrade").is_none());
+            assert!(request.headers().get("connection").is_none());
+            answer((request, respond)).await;
+        })
+        .await;
+        let pool = pool(http2(address));
+        let mut request = get("/");
+        request.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
         let mut call = Call { upgrade: true, ..Call::default() };
-        let failure = pool.send(get("/"), &mut call).await.expect_err("no response");
-        assert!(matches!(failure, Failure::Protocol(_)), "{failure:?}");
+        let response = pool.send(request, &mut call).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(count(&pool.upstream().counters().failures), 0);
     });
 }
 
