@@ -162,7 +162,12 @@ impl<P: Policy> Slot<P> {
         let policy = P::configure(config, &mut plan)?;
         plan.announce();
         let Plan { request, response, log, .. } = plan;
-        let loaded = Loaded { policy, request: request.into(), response: response.into(), log: log.into() };
+        let loaded = Loaded {
+            policy,
+            request: request.names.into(),
+            response: response.names.into(),
+            log: log.names.into(),
+        };
         self.loaded.set(loaded).map_err(|_| "configured twice".into())
     }
 

@@ -17,15 +17,30 @@ use crate::{BodyMode, Entry, Fallback, Request, Response, host};
 /// `bytes:in` `bytes:out` `answered:by` `answered:why` `:note`.
 #[derive(Debug, Default)]
 pub struct Plan {
-    pub(crate) request: Vec<String>,
-    pub(crate) response: Vec<String>,
-    pub(crate) log: Vec<String>,
+    pub(crate) request: Reads,
+    pub(crate) response: Reads,
+    pub(crate) log: Reads,
     writes: Vec<String>,
     request_body: Option<(BodyMode, u32)>,
     response_body: Option<(BodyMode, u32)>,
     on_error: Option<Fallback>,
     tick_millis: Option<u32>,
 }
+
+/// What one hook reads.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// The names whose values the hook is handed, in this order.
+    pub(crate) names: Vec<String>,
+    /// Apart from the names, because the host hands no value over for it.
+    all_headers: bool,
+}
+
+/// The right to ask for all headers.
+pub(crate) const ALL_HEADERS: &str = "headers:*";
+
+/// The index of what has no value.
+const NOWHERE: u32 = u32::MAX;
 
 /// A value that the plan asked for, found in a hook without looking for its name.
 /// Of a [`Request`] unless told otherwise.
@@ -37,17 +52,17 @@ pub struct Read<M = Request> {
 impl Plan {
     /// `on_request` receives this value.
     pub fn read(&mut self, name: impl Into<String>) -> Read {
-        declare(&mut self.request, name.into())
+        self.request.declare(name.into())
     }
 
     /// `on_response` receives this value.
     pub fn read_of_response(&mut self, name: impl Into<String>) -> Read<Response> {
-        declare(&mut self.response, name.into())
+        self.response.declare(name.into())
     }
 
     /// `on_log` receives this value of each exchange.
     pub fn read_of_log(&mut self, name: impl Into<String>) -> Read<Entry> {
-        declare(&mut self.log, name.into())
+        self.log.declare(name.into())
     }
 
     /// `on_request` receives these values, found there by name.
@@ -124,14 +139,14 @@ impl Plan {
 
     /// Tells the host. Each list is said in one call, so that its order is the order of the values.
     pub(crate) fn announce(&self) {
-        if !self.request.is_empty() {
-            host::plan::request_reads(&self.request);
+        if let Some(names) = self.request.announced() {
+            host::plan::request_reads(&names);
         }
-        if !self.response.is_empty() {
-            host::plan::response_reads(&self.response);
+        if let Some(names) = self.response.announced() {
+            host::plan::response_reads(&names);
         }
-        if !self.log.is_empty() {
-            host::plan::log_reads(&self.log);
+        if let Some(names) = self.log.announced() {
+            host::plan::log_reads(&names);
         }
         if !self.writes.is_empty() {
             host::plan::writes(&self.writes);
@@ -148,6 +163,32 @@ impl Plan {
         if let Some(period) = self.tick_millis {
             host::plan::tick_millis(period);
         }
+    }
+}
+
+impl Reads {
+    fn declare<M>(&mut self, name: String) -> Read<M> {
+        let index = if name.eq_ignore_ascii_case(ALL_HEADERS) {
+            self.all_headers = true;
+            NOWHERE
+        } else {
+            let known = self.names.iter().position(|known| known.eq_ignore_ascii_case(&name));
+            known.map_or_else(
+                || {
+                    self.names.push(name);
+                    self.names.len() as u32 - 1
+                },
+                |index| index as u32,
+            )
+        };
+        Read { index, message: PhantomData }
+    }
+
+    /// What the host is told, if anything is read.
+    fn announced(&self) -> Option<Vec<String>> {
+        let all_headers = self.all_headers.then(|| ALL_HEADERS.to_string());
+        let names: Vec<String> = self.names.iter().cloned().chain(all_headers).collect();
+        (!names.is_empty()).then_some(names)
     }
 }
 
@@ -212,15 +253,6 @@ pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
-fn declare<M>(names: &mut Vec<String>, name: String) -> Read<M> {
-    let known = names.iter().position(|known| known.eq_ignore_ascii_case(&name));
-    let index = known.unwrap_or_else(|| {
-        names.push(name);
-        names.len() - 1
-    });
-    Read { index: index as u32, message: PhantomData }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +263,17 @@ mod tests {
         let first = plan.read("Authorization");
         plan.read_request(["client:ip", "authorization"]);
         assert_eq!(first.index(), plan.read("authorization").index());
-        assert_eq!(plan.request, ["Authorization", "client:ip"]);
+        assert_eq!(plan.request.names, ["Authorization", "client:ip"]);
+    }
+
+    #[test]
+    fn the_right_to_all_headers_is_no_value() {
+        let mut plan = Plan::default();
+        plan.read_request(["Headers:*", "accept"]);
+        assert_eq!(plan.read("accept").index(), 0);
+        assert_eq!(plan.request.names, ["accept"]);
+        assert_eq!(plan.request.announced(), Some(vec!["accept".into(), "headers:*".into()]));
+        assert_eq!(plan.response.announced(), None);
     }
 
     #[test]

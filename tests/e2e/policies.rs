@@ -360,6 +360,32 @@ fn header_rewrite_changes_requests_and_responses() {
     assert_eq!(origin.only().header("x-debug"), None);
 }
 
+/// The configuration of `docs/policies.md`, and the same prefix in responses.
+#[test]
+fn header_rewrite_removes_all_headers_that_begin_so() {
+    let origin = Origin::start(|seen| {
+        let headers = [("server", "secret/1.2"), ("x-internal-host", "a"), ("X-Internal-Load", "9")];
+        Reply::with(200, &headers, format!("{:?} {:?}", seen.header("x-internal-a"), seen.header("x-client")))
+    });
+    let rewrite = json!({"plugin": "header-rewrite", "config": {
+        "request": {
+            "remove": ["x-debug", "x-internal-*"],
+            "set": {"x-client": "{client:ip}", "x-api": "{api:name}"},
+        },
+        "response": {
+            "remove": ["server", "x-powered-by", "x-internal-*"], "set": {"x-request": "{request:id}"},
+        },
+    }});
+    let gateway = start(&origin, json!([rewrite]));
+    let request = Request::get("/echo").header("X-Internal-A", "1").header("X-Internal-B", "2");
+    let answer = gateway.send(request).expect(200);
+    assert_eq!(answer.text(), "None Some(\"127.0.0.1\")");
+    assert!(answer.header("x-request").is_some(), "{answer:?}");
+    for gone in ["server", "x-internal-host", "x-internal-load"] {
+        assert_eq!(answer.header(gone), None, "{gone}");
+    }
+}
+
 /// Values go into one block of the policy's memory, which grows with them and serves again.
 #[test]
 fn values_of_any_length_arrive_whole() {

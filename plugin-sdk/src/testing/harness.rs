@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::state::{Announced, State, current, install};
 use crate::export::{self, Slot};
+use crate::plan::ALL_HEADERS;
 use crate::{BodyFilter, BodyVerdict, Direction, Edit, Policy, Values, Verdict};
 
 /// A configured policy. Its hooks get what their plan declares of the values that the test gives,
@@ -133,7 +134,7 @@ impl<P: Policy> Harness<P> {
         install(&self.state);
         let mut state = self.state.borrow_mut();
         state.headers = message.iter().filter(|(name, _)| !name.contains(':')).cloned().collect();
-        state.headers_granted = reads.iter().any(|name| name == "headers:*");
+        state.headers_granted = reads.iter().any(|name| name == ALL_HEADERS);
     }
 
     fn accept(&self, edits: &[Edit]) -> Result<(), String> {
@@ -177,7 +178,8 @@ impl<P: Policy> Harness<P> {
     }
 }
 
-/// The declared values of a message, looked up in the exchange's request where it lacks them.
+/// The declared values of a message, looked up in the exchange's request where it lacks them; the
+/// right to all headers is no value.
 fn declared(names: &[String], message: &[(String, String)], request: &[(String, String)]) -> Values {
     let joined = |message: &[(String, String)], name: &str| {
         let lines: Vec<&str> = message
@@ -194,7 +196,7 @@ fn declared(names: &[String], message: &[(String, String)], request: &[(String, 
             None => None,
         })
     };
-    names.iter().map(find).collect()
+    names.iter().filter(|name| *name != ALL_HEADERS).map(find).collect()
 }
 
 fn owned<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
@@ -299,6 +301,46 @@ mod tests {
         let BodyVerdict::Replace((bytes, _)) = probe.request_body(b"abc") else { panic!("not replaced") };
         assert_eq!(bytes, b"ABC");
         assert_eq!(probe.plan().request_body, Some((crate::BodyMode::Buffer, 10)));
+    }
+
+    /// Reads what a gateway hands no value over for, before a value in each hook.
+    struct Curious;
+
+    impl Policy for Curious {
+        type Config = NoConfig;
+
+        fn configure(_: NoConfig, plan: &mut Plan) -> Result<Self, String> {
+            plan.read_request(["headers:*", "x-a"]).read_response(["headers:*", "x-a"]);
+            plan.read_log(["headers:*", "x-a"]).write(["x-seen"]);
+            Ok(Curious)
+        }
+
+        fn on_request(&self, request: &Request) -> Result<Verdict, String> {
+            let seen = format!("{:?} of {}", request.get("x-a"), request.headers().len());
+            Ok(Verdict::proceed().set("x-seen", seen))
+        }
+
+        fn on_response(&self, response: &Response) -> Result<Verdict, String> {
+            let seen = format!("{:?} of {}", response.get("x-a"), response.headers().len());
+            Ok(Verdict::proceed().set("x-seen", seen))
+        }
+
+        fn on_log(&self, entries: &[Entry]) -> Result<(), String> {
+            match entries.iter().all(|entry| entry.get("x-a") == Some("1")) {
+                true => Ok(()),
+                false => Err("another value".into()),
+            }
+        }
+    }
+
+    #[test]
+    fn the_right_to_all_headers_moves_no_value() {
+        let curious = policy::<Curious>(serde_json::Value::Null).expect("configured");
+        let message = [("x-a", "1"), ("x-b", "2")];
+        assert_eq!(curious.request(message).written("x-seen"), Some("Some(\"1\") of 2"));
+        assert_eq!(curious.response(message).written("x-seen"), Some("Some(\"1\") of 2"));
+        assert_eq!(curious.log(&[&message]), Ok(()));
+        assert_eq!(curious.plan().log_reads, ["x-a", "headers:*"]);
     }
 
     #[test]

@@ -260,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_beside_values() {
+        let policy = rewrite(json!({ "response": {
+            "remove": ["x-internal-*"], "set": { "x-was": "{:status}" },
+        } }));
+        policy.request([]);
+        let verdict = policy.response([(":status", "200"), ("x-internal-a", "1")]);
+        assert_eq!(verdict, Verdict::proceed().remove("x-internal-a").set("x-was", "200"));
+    }
+
+    #[test]
     fn mistakes() {
         let check = |config: Value, expected: &str| {
             let error = testing::policy::<HeaderRewrite>(config.clone()).err().unwrap_or_default();
