@@ -447,3 +447,13 @@ fn what_a_client_says_of_itself_does_not_survive_a_policy_that_says_it() {
     assert_eq!(headers["x_user"], Value::Null);
     assert_eq!(headers["x-forwarded-for"], json!(["127.0.0.1"]));
 }
+
+#[test]
+fn an_answer_that_a_policy_makes_one_without_content_has_no_length() {
+    let origin = Origin::named("a");
+    let edit = json!({"do": "edits", "edits": [{"set": [":status", "204"]}]});
+    let chain = json!([probe(json!({"writes": [":status"], "response": edit}))]);
+    let gateway = setup_with_probe().start(&echo(&origin, chain).text());
+    let answer = gateway.get("/echo").expect(204);
+    assert_eq!((answer.header("content-length"), &*answer.body), (None, &b""[..]));
+}

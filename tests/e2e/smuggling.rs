@@ -271,3 +271,12 @@ fn nothing_behind_trailers_is_lost_in_silence() {
         assert!(origin.seen().iter().all(|seen| seen.target == "/echo"), "{end:?}: {:?}", origin.seen());
     }
 }
+
+#[test]
+fn a_length_is_spelled_anew_for_the_upstream() {
+    let origin = Origin::mirror();
+    let gateway = setup().start(&echo(&origin, json!([])).text());
+    let sent = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0010\r\n\r\n0123456789";
+    gateway.connect().ask(sent).expect(200);
+    assert_eq!(origin.only().all("content-length"), ["10"]);
+}

@@ -21,7 +21,7 @@ use crate::snapshot::Route;
 use crate::telemetry::access_log::{Answered as Who, Entry};
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -153,6 +153,10 @@ impl Account {
         };
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        if status == StatusCode::NO_CONTENT {
+            // RFC 9110, 8.6: also where a policy made it one.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         let Some(mut record) = self.0.take() else { return response };
         if let Some(counted) = &record.counted {
             counted.answered.set(true);

@@ -121,6 +121,9 @@ pub fn take(inlet: &Inlet, peer: &Rc<Peer>, mut request: Request<Incoming>) -> R
     let idle = if quiet { Duration::ZERO } else { inlet.idle };
     let patience = Patience::new(idle, version);
     let (body, counted) = count(incoming, inlet.body_bytes, patience, (&view, route));
+    if !matches!(body, Body::Empty) {
+        respell_length(&mut parts.headers);
+    }
     let chain = &matched.chain;
     let facts = chain.lends.then(|| inlet.worker.facts(&view, &matched.api));
     let subject = Box::new(Subject {
@@ -180,6 +183,14 @@ fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reason> {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `05` is a length to some, and octal to others.
+fn respell_length(headers: &mut HeaderMap) {
+    let spelled = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes().starts_with(b"0"));
+    if spelled && let Some(length) = content_length(headers) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// Bytes of a request's body, as they come, and what the client did wrong about them.
