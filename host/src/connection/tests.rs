@@ -293,6 +293,36 @@ fn a_client_that_reads_nothing_is_cut() {
     });
 }
 
+#[test]
+fn answers_that_a_client_does_not_take_end_whatever_else_it_does() {
+    run(async || {
+        let gateway = Gateway::start(short()).await;
+        let (mut client, _driver) = http2(&gateway).await;
+        // An upload that takes its time: what bounds it is not of this connection.
+        let request = Request::post("http://a/").body(()).unwrap();
+        let (answer, mut upload) = client.send_request(request, false).unwrap();
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            let (response, _) = client.send_request(get("http://a/endless"), true).unwrap();
+            stalled.push(response.await.unwrap().into_body());
+        }
+        for mut body in stalled {
+            // Taken from the connection's window, never given back.
+            let error = loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    other => break other.unwrap().unwrap_err(),
+                }
+            };
+            assert!(error.is_reset() && error.is_remote(), "{error:?}");
+        }
+        // The upload and its connection are unharmed.
+        upload.send_data(Bytes::from_static(b"late"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        assert_eq!(gateway.counters.active(), 1);
+    });
+}
+
 async fn http2(
     gateway: &Gateway,
 ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
