@@ -10,7 +10,7 @@ use super::stream::Tasks;
 use super::sweep::{Joined, Link, Order, Sweep};
 use super::wire::Wire;
 use super::{Fault, Limits, Service, misdirected, strict};
-use crate::listener::{Drain, Protocol, Streams};
+use crate::listener::{ClientStream, Drain, Protocol, Streams};
 use crate::message::peer::Peer;
 use crate::telemetry::reason::Reason;
 use http::request::Parts;
@@ -142,7 +142,7 @@ impl<S: Service> Connections<S> {
 
     async fn serve_http1<IO>(self: Rc<Self>, wire: Wire<IO>, joined: Joined, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let link = &joined.link;
         let mut connection = {
@@ -181,7 +181,7 @@ impl<S: Service> Connections<S> {
 
     async fn serve_http2<IO>(self: Rc<Self>, wire: Wire<IO>, joined: Joined, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let link = &joined.link;
         let mut connection = {
@@ -198,7 +198,7 @@ impl<S: Service> Connections<S> {
 impl<S: Service> Streams for Connections<S> {
     async fn serve<IO>(self: Rc<Self>, io: IO, protocol: Protocol, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let joined = self.sweep.join();
         let mut wire = Wire::new(io, joined.link.pulse.clone());

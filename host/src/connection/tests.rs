@@ -522,6 +522,50 @@ fn a_client_that_goes_away_ends_its_exchange() {
 }
 
 #[test]
+fn a_client_that_leaves_bytes_behind_ends_its_exchange_too() {
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let heads = [
+            "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        ];
+        let mut left = 0;
+        // A socket that is closed while its bytes find no room is not heard of before they do.
+        for (extra, reset) in [(1, false), (1, true), (10_000, false), (100_000, true)] {
+            for head in heads {
+                let mut stream = gateway.connect().await;
+                let bytes = format!("{head}{}", "G".repeat(extra));
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+                until(|| gateway.seen.waiting.get() == 1).await;
+                if reset {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                drop(stream);
+                left += 1;
+                until(|| gateway.seen.dropped.get() == left && gateway.counters.active() == 0).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_sends_ahead_and_waits_is_answered() {
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let mut stream = gateway.connect().await;
+        let next =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+        stream.write_all(format!("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n{next}").as_bytes()).await.unwrap();
+        until(|| gateway.seen.waiting.get() == 1).await;
+        // Longer than it takes to look after it.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        gateway.seen.release.notify_one();
+        let answers = read_until(&mut stream, "x]").await;
+        assert_eq!((status(&answers), answers.matches("HTTP/1.1 200 OK").count()), (200, 2));
+    });
+}
+
+#[test]
 fn refusals_are_told_to_the_service() {
     run(async || {
         let gateway = Gateway::start(Limits::default()).await;
