@@ -53,17 +53,17 @@ async fn watch(future: impl Future, link: Rc<Link>, part: Duration) {
         if link.handed.get() != handed_before {
             handed = link.handed.get() > handed_before;
         }
-        while handed {
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep(part)));
+        if !handed {
+            return Poll::Pending;
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(part)));
+        // The first part may have begun before the last move.
+        while quiet <= PARTS {
             ready!(timer.as_mut().poll(cx));
             timer.as_mut().reset(Instant::now() + part);
             quiet += 1;
-            // The first part may have begun before the last move.
-            if quiet > PARTS {
-                return Poll::Ready(());
-            }
         }
-        Poll::Pending
+        Poll::Ready(())
     })
     .await;
 }
