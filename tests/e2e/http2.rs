@@ -477,6 +477,20 @@ fn what_a_policy_takes_out_of_an_answer_does_not_come_behind_it() {
 }
 
 #[test]
+fn a_wish_to_switch_protocols_is_passed_over_and_blames_no_endpoint() {
+    let origin = H2Origin::start(|_| H2Reply { status: 200, ..H2Reply::default() });
+    let upstream = json!({"endpoints": [origin.url()], "protocol": "http2", "ejection": {"failures": 1}});
+    let config = Config::new().upstream_with("up", upstream).simple("up", json!([]));
+    let gateway = setup().start(&config.text());
+    for _ in 0..10 {
+        let wish = Request::get("/up").header("Connection", "upgrade").header("Upgrade", "websocket");
+        wish.send(gateway.public()).expect(200);
+    }
+    assert_eq!(origin.seen().len(), 10);
+    assert!(origin.seen().iter().all(|seen| !seen.headers.contains_key("upgrade")));
+}
+
+#[test]
 fn grpc_trailers_only_answers_are_kept() {
     // Case K5.
     let reply = H2Reply {

@@ -2,6 +2,8 @@
 
 use crate::fixture::{Config, echo, probe, setup, setup_with_probe};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use witgate_test_support::frames::{self, END_HEADERS, frame};
 use witgate_test_support::http2::{H2Origin, H2Reply};
@@ -11,6 +13,48 @@ use witgate_test_support::{Connection, Gateway, Origin, Reply, Request, eventual
 fn limited(origin: &Origin, limits: Value) -> Gateway {
     let config = echo(origin, json!([])).set("listeners.0.limits", limits);
     setup().start(&config.text())
+}
+
+#[test]
+fn who_leaves_bytes_behind_leaves_no_exchange_behind() {
+    // hyper reads nothing past the first byte of a next request until the answer is done.
+    let streams = Arc::new(AtomicUsize::new(0));
+    let counted = streams.clone();
+    let origin = Origin::start(move |_| {
+        let streams = counted.clone();
+        Reply::drive(move |stream| {
+            streams.fetch_add(1, Ordering::AcqRel);
+            say(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")?;
+            let ended = drain(stream);
+            streams.fetch_sub(1, Ordering::AcqRel);
+            ended.map(|_| ())
+        })
+    });
+    let gateway = limited(&origin, json!({"connections": 2}));
+    // None while no place is free.
+    let open = |extra: usize| {
+        let mut connection = gateway.connect();
+        let head = "GET /echo/stream HTTP/1.1\r\nHost: h\r\n\r\n";
+        connection.try_send(format!("{head}{}", "G".repeat(extra))).ok()?;
+        connection.read_until(b"data: 1\n\n\r\n").ok()?;
+        Some(connection)
+    };
+    let mut sound = open(1).unwrap();
+    for (extra, reset) in [(1, false), (1, true), (100_000, true), (0, false)] {
+        let mut opened = None;
+        eventually("a place is free", || {
+            opened = open(extra);
+            opened.is_some()
+        });
+        assert_eq!(streams.load(Ordering::Acquire), 2);
+        match opened {
+            Some(connection) if reset => connection.reset(),
+            left => drop(left),
+        }
+        eventually("the upstream is let go", || streams.load(Ordering::Acquire) == 1);
+    }
+    // Who stays is served on.
+    assert!(!sound.closes_within(Duration::from_millis(100)));
 }
 
 #[test]

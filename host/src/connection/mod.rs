@@ -7,12 +7,14 @@
 //! ```text
 //! wire (preface, raw sight of heads) -> hyper -> strict, authority -> Service -> answer (body, counted)
 //!                 `--- pulse ---- sweep: one clock per worker for idle, slow and stalled ones ---'
+//!                                 stream: the same for single ones of HTTP/2
 //! ```
 
 mod answer;
 mod authority;
 mod serve;
 mod sight;
+mod stream;
 mod strict;
 mod sweep;
 mod wire;

@@ -6,10 +6,11 @@
 
 use super::answer::{Answer, InFlight, refusal};
 use super::sight::{ENCODING, FRAGMENT, LENGTH};
+use super::stream::Tasks;
 use super::sweep::{Joined, Link, Order, Sweep};
 use super::wire::Wire;
 use super::{Fault, Limits, Service, misdirected, strict};
-use crate::listener::{Drain, Protocol, Streams};
+use crate::listener::{ClientStream, Drain, Protocol, Streams};
 use crate::message::peer::Peer;
 use crate::telemetry::reason::Reason;
 use http::request::Parts;
@@ -50,20 +51,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// All client connections of one listener on one worker.
 pub struct Connections<S> {
     service: S,
-    header_count: usize,
+    limits: Limits,
     http1: http1::Builder,
-    http2: http2::Builder<Local>,
     sweep: Rc<Sweep>,
-}
-
-/// Spawns onto the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 impl<S: Service> Connections<S> {
@@ -82,7 +72,13 @@ impl<S: Service> Connections<S> {
         if limits.header_count > FIELDS_ON_STACK {
             http1.max_headers(limits.header_count);
         }
-        let mut http2 = http2::Builder::new(Local);
+        let sweep = Sweep::start(limits, drain);
+        Rc::new(Connections { service, limits: limits.clone(), http1, sweep })
+    }
+
+    fn http2(&self, link: &Rc<Link>) -> http2::Builder<Tasks> {
+        let limits = &self.limits;
+        let mut http2 = http2::Builder::new(Tasks::new(link, limits.idle));
         http2
             .max_concurrent_streams(limits.http2_streams)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -91,8 +87,7 @@ impl<S: Service> Connections<S> {
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(ERROR_RESETS);
-        let sweep = Sweep::start(limits, drain);
-        Rc::new(Connections { service, header_count: limits.header_count, http1, http2, sweep })
+        http2
     }
 
     /// Answers one request, which is in flight until the result's body is dropped. An error resets the
@@ -135,7 +130,7 @@ impl<S: Service> Connections<S> {
         if seen & (LENGTH | ENCODING) == LENGTH | ENCODING {
             return Err(Fault::LengthAndEncoding);
         }
-        if request.headers.len() > self.header_count {
+        if request.headers.len() > self.limits.header_count {
             return Err(Fault::FieldCount);
         }
         strict::check(request)?;
@@ -147,7 +142,7 @@ impl<S: Service> Connections<S> {
 
     async fn serve_http1<IO>(self: Rc<Self>, wire: Wire<IO>, joined: Joined, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let link = &joined.link;
         let mut connection = {
@@ -186,13 +181,13 @@ impl<S: Service> Connections<S> {
 
     async fn serve_http2<IO>(self: Rc<Self>, wire: Wire<IO>, joined: Joined, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let link = &joined.link;
         let mut connection = {
             let (this, link) = (Rc::clone(&self), Rc::clone(link));
             let service = service_fn(move |request| this.answer(&link, &peer, request));
-            self.http2.serve_connection(TokioIo::new(wire), service)
+            self.http2(&joined.link).serve_connection(TokioIo::new(wire), service)
         };
         // GOAWAY takes care of requests on their way by itself (RFC 9113 section 6.8).
         let leaves = |link: &Link| link.order() > Order::Serve;
@@ -203,7 +198,7 @@ impl<S: Service> Connections<S> {
 impl<S: Service> Streams for Connections<S> {
     async fn serve<IO>(self: Rc<Self>, io: IO, protocol: Protocol, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         let joined = self.sweep.join();
         let mut wire = Wire::new(io, joined.link.pulse.clone());

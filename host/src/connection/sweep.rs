@@ -40,6 +40,9 @@ const RESETS_PER_SECOND: u32 = 5;
 const SOON: Duration = Duration::from_secs(1);
 /// What is left is kept in thousandths, as a tick gives less than one.
 const RESET: u32 = 1000;
+/// A client may leave bytes of a next request behind, over which hyper does not hear that it left
+/// while an answer is under way: this long after the last read its socket is looked at, and again.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a connection without requests may take to say goodbye: an HTTP/2 client has to
 /// answer a PING before the last GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -86,6 +89,8 @@ pub(super) struct Link {
     now: Cell<u32>,
     /// `SOON` in ticks.
     soon: u32,
+    /// Ticks in which hyper read nothing, and does not wait for anything to read.
+    deaf: Cell<u32>,
     last: Cell<(Phase, u32)>,
 }
 
@@ -146,6 +151,20 @@ impl Link {
         }
     }
 
+    fn look(&self, ticks: Ticks) {
+        let deaf = self.pulse.grows_deaf() && self.pulse.in_flight() > 0;
+        let count = if deaf { self.deaf.get() + 1 } else { 0 };
+        if count < ticks.look {
+            self.deaf.set(count);
+            return;
+        }
+        self.deaf.set(0);
+        self.pulse.set_look();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
     fn phase(&self) -> Phase {
         let in_flight = self.pulse.in_flight();
         if in_flight > 0 {
@@ -163,6 +182,7 @@ impl Link {
     fn tick(&self, ticks: Ticks) {
         self.now.set(self.now.get().wrapping_add(1));
         self.grant(ticks.resets);
+        self.look(ticks);
         let phase = self.phase();
         let (last, count) = self.last.get();
         if phase != last {
@@ -195,6 +215,7 @@ struct Ticks {
     /// Resets that a tick gives back, in thousandths.
     resets: u32,
     soon: u32,
+    look: u32,
 }
 
 impl Ticks {
@@ -211,6 +232,7 @@ impl Ticks {
             goodbye: count(GOODBYE),
             resets: u32::try_from(length.as_millis()).unwrap_or(0) * RESETS_PER_SECOND,
             soon: count(SOON),
+            look: count(LOOK),
         }
     }
 }
@@ -250,6 +272,7 @@ impl Sweep {
             resets: Cell::new(RESETS * RESET),
             now: Cell::new(0),
             soon: self.ticks.soon,
+            deaf: Cell::new(0),
             last: Cell::new((Phase::Busy, 0)),
         });
         let mut links = self.links.borrow_mut();

@@ -293,6 +293,36 @@ fn a_client_that_reads_nothing_is_cut() {
     });
 }
 
+#[test]
+fn answers_that_a_client_does_not_take_end_whatever_else_it_does() {
+    run(async || {
+        let gateway = Gateway::start(short()).await;
+        let (mut client, _driver) = http2(&gateway).await;
+        // An upload that takes its time: what bounds it is not of this connection.
+        let request = Request::post("http://a/").body(()).unwrap();
+        let (answer, mut upload) = client.send_request(request, false).unwrap();
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            let (response, _) = client.send_request(get("http://a/endless"), true).unwrap();
+            stalled.push(response.await.unwrap().into_body());
+        }
+        for mut body in stalled {
+            // Taken from the connection's window, never given back.
+            let error = loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    other => break other.unwrap().unwrap_err(),
+                }
+            };
+            assert!(error.is_reset() && error.is_remote(), "{error:?}");
+        }
+        // The upload and its connection are unharmed.
+        upload.send_data(Bytes::from_static(b"late"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        assert_eq!(gateway.counters.active(), 1);
+    });
+}
+
 async fn http2(
     gateway: &Gateway,
 ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
@@ -488,6 +518,50 @@ fn a_client_that_goes_away_ends_its_exchange() {
         until(|| gateway.seen.waiting.get() == 1).await;
         drop(stream);
         until(|| gateway.seen.dropped.get() == 1 && gateway.counters.active() == 0).await;
+    });
+}
+
+#[test]
+fn a_client_that_leaves_bytes_behind_ends_its_exchange_too() {
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let heads = [
+            "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        ];
+        let mut left = 0;
+        // A socket that is closed while its bytes find no room is not heard of before they do.
+        for (extra, reset) in [(1, false), (1, true), (10_000, false), (100_000, true)] {
+            for head in heads {
+                let mut stream = gateway.connect().await;
+                let bytes = format!("{head}{}", "G".repeat(extra));
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+                until(|| gateway.seen.waiting.get() == 1).await;
+                if reset {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                drop(stream);
+                left += 1;
+                until(|| gateway.seen.dropped.get() == left && gateway.counters.active() == 0).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_sends_ahead_and_waits_is_answered() {
+    run(async || {
+        let gateway = Gateway::start(Limits::default()).await;
+        let mut stream = gateway.connect().await;
+        let next =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+        stream.write_all(format!("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n{next}").as_bytes()).await.unwrap();
+        until(|| gateway.seen.waiting.get() == 1).await;
+        // Longer than it takes to look after it.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        gateway.seen.release.notify_one();
+        let answers = read_until(&mut stream, "x]").await;
+        assert_eq!((status(&answers), answers.matches("HTTP/1.1 200 OK").count()), (200, 2));
     });
 }
 

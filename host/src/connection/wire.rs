@@ -8,6 +8,7 @@
 //! after the frame that is being written.
 
 use super::sight::Sight;
+use crate::listener::ClientStream;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +43,19 @@ pub(super) struct Pulse {
     ended: AtomicBool,
     /// The client is to be told to calm down, and nothing else. HTTP/2 only.
     calm: AtomicBool,
+    /// What the last read came to: `LISTENS`, `HEARD`, or `DEAF`.
+    hearing: AtomicU8,
+    /// `Wire` is to look whether the client is still there. HTTP/1 only.
+    look: AtomicBool,
 }
+
+/// Nothing was there: hyper is woken when something comes, and be it the end.
+const LISTENS: u8 = 0;
+/// There was something. It may be the last that hyper reads for long: it reads no more while an
+/// answer is under way and bytes of a next request are there.
+const HEARD: u8 = 1;
+/// The same, since the sweep looked last.
+const DEAF: u8 = 2;
 
 impl Pulse {
     /// A request is complete up to its body. Returns what `sight` saw of its head.
@@ -91,6 +104,28 @@ impl Pulse {
 
     pub(super) fn is_calm(&self) -> bool {
         self.calm.load(Relaxed)
+    }
+
+    /// Whether hyper read something, and has not read since this was asked before.
+    pub(super) fn grows_deaf(&self) -> bool {
+        let hearing = self.hearing.load(Relaxed);
+        if hearing == HEARD {
+            self.hearing.store(DEAF, Relaxed);
+        }
+        hearing == DEAF
+    }
+
+    pub(super) fn set_look(&self) {
+        self.look.store(true, Relaxed);
+    }
+
+    fn take_look(&self) -> bool {
+        // A load alone where nobody asks, which is nearly always.
+        self.look.load(Relaxed) && {
+            self.look.store(false, Relaxed);
+            // What follows an upgrade may well end one way before the other.
+            self.in_flight() > 0
+        }
     }
 }
 
@@ -250,11 +285,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
             this.given += u8::try_from(count).unwrap_or(0);
         } else {
             let room = buffer.remaining();
-            ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+            if Pin::new(&mut this.io).poll_read(cx, buffer)?.is_pending() {
+                this.pulse.hearing.store(LISTENS, Relaxed);
+                return Poll::Pending;
+            }
             if buffer.filled().len() == before && room > 0 {
                 this.pulse.ended.store(true, Relaxed);
             }
         }
+        this.pulse.hearing.store(HEARD, Relaxed);
         this.note(&buffer.filled()[before..]);
         if this.read.misfit {
             // h2 would say PROTOCOL_ERROR, where the RFC names a code.
@@ -278,7 +317,7 @@ impl<IO: AsyncWrite + Unpin> Wire<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+impl<IO: ClientStream> AsyncWrite for Wire<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.pulse.is_calm() {
@@ -294,6 +333,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.pulse.is_calm() {
             return Poll::Ready(Err(self.part(cx, ENHANCE_YOUR_CALM)));
+        }
+        // hyper flushes whenever it is woken.
+        if self.pulse.take_look() && !self.http2 && self.io.is_left() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }

@@ -242,10 +242,10 @@ fn about_one_connection(error: &io::Error) -> bool {
 mod tests {
     use super::super::DrainControl;
     use super::*;
+    use crate::listener::ClientStream;
     use rustix::io::Errno;
     use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
-    use tokio::io::{AsyncRead, AsyncWrite};
 
     /// Fails as scripted, then gives what a real listener accepts.
     struct Scripted {
@@ -271,7 +271,7 @@ mod tests {
     impl Streams for Count {
         async fn serve<IO>(self: Rc<Self>, _: IO, _: Protocol, _: Rc<Peer>)
         where
-            IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+            IO: ClientStream,
         {
             self.0.set(self.0.get() + 1);
             self.1.start();

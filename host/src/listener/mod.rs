@@ -60,12 +60,19 @@ pub enum Protocol {
     ByPreface,
 }
 
+/// A stream of bytes from and to a client.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The client sends no more than what may lie here unread, as far as the runtime has heard:
+    /// costs no system call.
+    fn is_left(&self) -> bool;
+}
+
 /// Who takes over accepted streams.
 pub trait Streams: 'static {
     /// Drives one stream to its end. Dropping the future closes the stream.
     fn serve<IO>(self: Rc<Self>, io: IO, protocol: Protocol, peer: Rc<Peer>) -> impl Future<Output = ()>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+        IO: ClientStream;
 }
 
 /// Counts of one listener over all workers, for telemetry to read.

@@ -3,15 +3,17 @@
 //! `accept` takes a place for each socket; it is free when the socket is dropped, wherever that
 //! went: with its connection, or with the tunnel that took it over. Never buffers, never blocks.
 
-use super::Counters;
+use super::{ClientStream, Counters};
 use crate::socket;
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// One of the connections that the cap allows.
 #[derive(Debug)]
@@ -41,6 +43,30 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream, slot: Slot) -> Socket {
         Socket { stream, slot }
+    }
+}
+
+impl ClientStream for Socket {
+    fn is_left(&self) -> bool {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+}
+
+impl ClientStream for TlsStream<Socket> {
+    fn is_left(&self) -> bool {
+        self.get_ref().0.is_left()
+    }
+}
+
+#[cfg(test)]
+impl ClientStream for tokio::io::DuplexStream {
+    fn is_left(&self) -> bool {
+        false
     }
 }
 

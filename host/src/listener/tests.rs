@@ -21,7 +21,7 @@ struct Greet(RefCell<Vec<(Protocol, Rc<Peer>)>>);
 impl Streams for Greet {
     async fn serve<IO>(self: Rc<Self>, mut io: IO, protocol: Protocol, peer: Rc<Peer>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: ClientStream,
     {
         self.0.borrow_mut().push((protocol, peer));
         let _ = io.write_all(b"hello").await;

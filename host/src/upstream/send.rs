@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | the idle connection had died, nothing was sent | at once on a new connection, always |
 //! | no connection to be had | within attempts and budget, whatever the method |
-//! | HTTP/2 peer refused the stream, so nothing was done | the same, where the body can be replayed |
+//! | HTTP/2 peer refused the stream, or its GOAWAY leaves it out, so nothing was done | the same, where the body can be replayed |
 //! | a used connection died after the request went out | idempotent methods, once, on a new connection |
 //! | a status of `retry.statuses` | idempotent methods, within attempts and budget |
 //! | time-out, reset of a new connection, nonsense | never |
@@ -528,11 +528,11 @@ impl Tries {
         let Some(cause) = error.error().source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
             return if reused { Miss::Stale(failure) } else { Miss::Final(failure) };
         };
-        // RFC 9113, section 8.7: nothing was done of a refused stream, nor of one that a graceful
-        // GOAWAY leaves out.
-        let refused = cause.is_remote()
-            && (cause.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR));
+        // RFC 9113, sections 6.8 and 8.7: nothing was done of a refused stream, nor of one that a
+        // GOAWAY leaves out, whatever its code. h2 tells no others of the peer's GOAWAY: those that it
+        // counts in go on, or end with the connection.
+        let refused =
+            cause.is_remote() && (cause.reason() == Some(h2::Reason::REFUSED_STREAM) || cause.is_go_away());
         match failure {
             Failure::RequestBody | Failure::ResponseTimeout => Miss::Final(failure),
             failure if refused => Miss::Refused(failure),

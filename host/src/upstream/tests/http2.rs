@@ -160,6 +160,47 @@ fn a_refused_stream_was_never_served_and_goes_out_again() {
 }
 
 #[test]
+fn what_a_goaway_leaves_out_goes_out_again_whatever_its_code() {
+    /// Whether the frames behind the preface have a HEADERS among them.
+    fn has_head(read: &[u8]) -> bool {
+        let mut rest = read.get(24..).unwrap_or_default();
+        while let [a, b, c, kind, ..] = rest {
+            if *kind == 1 {
+                return true;
+            }
+            let length = u32::from_be_bytes([0, *a, *b, *c]);
+            rest = rest.get(9 + length as usize..).unwrap_or_default();
+        }
+        false
+    }
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        tokio::task::spawn_local(async move {
+            let (mut first, _) = listener.accept().await.expect("a connection");
+            first.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("settings");
+            let mut read = Vec::new();
+            while !has_head(&read) {
+                assert_ne!(first.read_buf(&mut read).await.expect("a request"), 0);
+            }
+            // No stream was taken up; ENHANCE_YOUR_CALM.
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+            first.write_all(&goaway).await.expect("goaway");
+            let (second, _) = listener.accept().await.expect("another connection");
+            let mut connection = h2::server::handshake(second).await.expect("handshake");
+            while let Some(Ok(served)) = connection.accept().await {
+                tokio::task::spawn_local(answer(served));
+            }
+        });
+        let pool = pool(http2(address));
+        let mut call = Call::default();
+        let post = request(Method::POST, "/", Body::full("data"));
+        let response = pool.send(post, &mut call).await.expect("a response");
+        assert_eq!((response.status(), call.attempts), (StatusCode::OK, 2));
+    });
+}
+
+#[test]
 fn a_reset_stream_is_a_reset() {
     run(async {
         let (address, _) = origin(|_, (_, mut respond)| async move {
