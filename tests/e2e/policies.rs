@@ -479,6 +479,31 @@ fn aggregate_flags_partial_results() {
     assert_eq!(refused.json()["part"], "b");
 }
 
+/// Who asks for much gets nothing, and takes nothing from others.
+#[test]
+fn aggregate_bounds_what_its_parts_bring() {
+    let origin = Origin::start(|seen| {
+        let bytes: usize = seen.target.split_once('=').and_then(|(_, bytes)| bytes.parse().ok()).unwrap_or(0);
+        Reply::with(200, &[], format!("\"{}\"", "a".repeat(bytes)))
+    });
+    let part = json!({"upstream": "a", "path": "/x?{:query}"});
+    let parts = json!({"parts": {"a": part, "b": part}, "max_bytes": 3 << 20});
+    // As few instances as there are workers: what one request leaves behind, the next one finds.
+    let config = aggregate(parts, Config::new().upstream("a", &origin))
+        .set("apis.0.chain.0.limits", json!({"instances": 1}))
+        .set("server.workers", json!(1));
+    let gateway = setup().start(&config.text());
+    for round in 0..3 {
+        let refused = gateway.get("/overview?bytes=6000000").expect(502);
+        assert_contains(refused.text(), "the answer is too large");
+        for bytes in [500_000, 1_500_000, 1] {
+            let answer = gateway.get(&format!("/overview?bytes={bytes}")).expect(200);
+            assert!(answer.text().len() > 2 * bytes, "{round} {bytes}");
+        }
+        gateway.get("/overview?bytes=3000000").expect(502);
+    }
+}
+
 #[test]
 fn aggregate_passes_named_headers_on() {
     let a = Origin::mirror();
