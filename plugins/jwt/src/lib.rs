@@ -16,8 +16,9 @@
 //! request can read `claim:NAME`.
 //!
 //! The headers of `claims_to_headers` are this policy's: what the client sent in them is removed
-//! first, also when there is no token or no such claim. Strings are written as they are, all else
-//! as JSON. A claim that cannot be a header (a line break) makes the token invalid.
+//! first, also when there is no token or no such claim. Strings are written as they are, but for white
+//! space at their edges, all else as JSON. A claim that cannot be a header (a line break) makes the token
+//! invalid.
 //!
 //! `consumer_claim` names the claim that holds the consumer's name; one whom the gateway does not
 //! know, or who is not subscribed to the API, gets 403, and 429 where the quota is used up.
@@ -138,10 +139,12 @@ impl Jwt {
             for (header, value) in self.headers.iter().zip(values) {
                 let Some(header) = header else { continue };
                 verdict = match value {
-                    Some(value) if value.bytes().any(|byte| byte.is_ascii_control()) => {
-                        return unauthorized(INVALID_TOKEN, "a claim cannot be sent as a header").into();
-                    }
-                    Some(value) => verdict.set(header, value),
+                    Some(value) => match witgate::field_value(&value) {
+                        Some(value) => verdict.set(header, value),
+                        None => {
+                            return unauthorized(INVALID_TOKEN, "a claim cannot be sent as a header").into();
+                        }
+                    },
                     None => verdict.remove(header),
                 };
             }

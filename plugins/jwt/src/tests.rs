@@ -95,8 +95,19 @@ fn claims_become_headers_that_clients_cannot_set() {
             assert!(unnamed.removes(header), "{header}");
         }
     }
-    let split = policy.request([("authorization", "Bearer split")]);
-    assert_eq!(split.status(), Some(401));
+}
+
+#[test]
+fn claims_that_cannot_be_headers_as_they_are() {
+    let _host = host()
+        .token("edges", json!({ "sub": " Anna\t" }))
+        .token("delete", json!({ "sub": "\u{7f}" }))
+        .token("long", json!({ "sub": "a".repeat((64 << 10) + 1) }));
+    let policy = jwt(json!({ "claims_to_headers": { "sub": "x-user" } }));
+    assert_eq!(policy.request([("authorization", "Bearer edges")]).written("x-user"), Some("Anna"));
+    for bad in ["Bearer split", "Bearer delete", "Bearer long"] {
+        assert_eq!(policy.request([("authorization", bad)]).status(), Some(401), "{bad}");
+    }
 }
 
 #[test]
