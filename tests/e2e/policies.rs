@@ -226,6 +226,25 @@ fn jwt_with_no_keys_at_hand_lets_nobody_in() {
     assert_eq!(origin.count(), 0);
 }
 
+/// Whoever has a token may send it among as many crumbs as a head can hold, and takes it from nobody.
+#[test]
+fn jwt_takes_its_cookie_out_of_any_field() {
+    let origin = Origin::mirror();
+    let policy = jwt(json!({"token": {"cookie": "session"}, "forward": false}));
+    let config = echo(&origin, json!([policy])).set("listeners.0.limits", json!({"header_bytes": "512KiB"}));
+    let gateway = setup().start(&config.text());
+    let session = format!(" session={}", RSA.sign(&claims("anna")));
+    let ask =
+        |crumbs: &str| gateway.send(Request::get("/echo").header("Cookie", &format!("{crumbs}{session}")));
+    for _ in 0..6 {
+        assert_eq!(ask(&";".repeat(60_000)).expect(200).json()["headers"]["cookie"], Value::Null);
+        let kept = ask(&"a;".repeat(30_000)).expect(200).json()["headers"]["cookie"][0].clone();
+        assert_eq!(kept.as_str().map(|kept| kept.split(';').count()), Some(30_000));
+        ask(&"a=1; ".repeat(80_000)).expect(431);
+    }
+    ask("").expect(200);
+}
+
 // --- api-key and consumers
 
 const KEY: &str = "wg_test_mobile_app_0123456789";

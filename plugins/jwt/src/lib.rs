@@ -101,6 +101,13 @@ impl Policy for Jwt {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
+        if self
+            .around
+            .and_then(|around| request.get(around))
+            .is_some_and(|text| text.len() > AROUND_BYTES_MAX)
+        {
+            return Ok(too_long().into());
+        }
         let token = match request.one(self.token) {
             Ok(Some(value)) => self.source.token(value),
             Ok(None) => None,
@@ -115,6 +122,10 @@ impl Policy for Jwt {
 }
 
 witgate::policy!(Jwt: on_request);
+
+/// Bytes of what a token is cut out of: of more there would be more left than a field may hold, and a
+/// call has its time.
+const AROUND_BYTES_MAX: usize = 80 << 10;
 
 const CHALLENGE: &str = "www-authenticate";
 const INVALID_REQUEST: &str = "invalid_request";
@@ -163,6 +174,7 @@ impl Jwt {
             Source::Header(name) => verdict.remove(name),
             Source::Cookie(name) => match uri::cookie_without(text, name) {
                 Some(rest) if rest.is_empty() => verdict.remove("cookie"),
+                Some(rest) if witgate::field_value(&rest).is_none() => too_long().into(),
                 Some(rest) => verdict.set("cookie", rest),
                 None => verdict,
             },
@@ -172,6 +184,10 @@ impl Jwt {
             },
         }
     }
+}
+
+fn too_long() -> Reply {
+    Reply::problem(431, "The cookies are too long")
 }
 
 fn identify(name: Option<&str>) -> Result<(), Reply> {

@@ -135,6 +135,19 @@ fn tokens_elsewhere_and_not_passed_on() {
     assert_eq!(verdict.written("cookie"), Some("a=1"));
     assert!(cookie.request([("cookie:session", "good"), ("cookie", "session=good")]).removes("cookie"));
 
+    for (crumbs, expected) in [
+        (";".repeat(80_000), None),
+        (";".repeat(80 << 10), Some(431)),
+        ("a=1;".repeat(16_000), None),
+        ("a=1;".repeat(17_000), Some(431)),
+    ] {
+        let field = format!("{crumbs} session=good");
+        let verdict = cookie.request([("cookie:session", "good"), ("cookie", &*field)]);
+        assert_eq!(verdict.status(), expected);
+        let blank = crumbs.starts_with(';');
+        assert_eq!(verdict.removes("cookie"), expected.is_none() && blank);
+    }
+
     let query = jwt(json!({ "token": { "query": "jwt" }, "forward": false }));
     let verdict = query.request([("query:jwt", "good"), (":query", "jwt=good&a=1")]);
     assert_eq!(verdict.written(":query"), Some("a=1"));
