@@ -30,6 +30,18 @@ pub fn cookie_without(cookie: &str, name: &str) -> Option<String> {
     without(cookie, ';', |crumb| crumb.split_once('=').is_some_and(|(written, _)| written.trim() == name))
 }
 
+/// The values of a parameter, as they stand, under its name in whatever spelling.
+pub fn query_values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = &'q str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(move |(written, _)| same_name(written, name)).map(|(_, value)| value)
+}
+
+/// The values of a cookie, without white space around them.
+pub fn cookie_values<'c>(cookie: &'c str, name: &str) -> impl Iterator<Item = &'c str> {
+    let crumbs = cookie.split(';').filter_map(|crumb| crumb.split_once('='));
+    crumbs.filter(move |(written, _)| written.trim() == name).map(|(_, value)| value.trim())
+}
+
 /// In one pass, and never longer than the text was, whoever wrote it: of the rest nothing is spelled
 /// anew, and what is empty goes too.
 fn without(text: &str, cut: char, unwanted: impl Fn(&str) -> bool) -> Option<String> {
@@ -113,6 +125,12 @@ mod tests {
             cookie_without(" a=1 ;token=x;;b=2;c ; token=y ;", "token").as_deref(),
             Some("a=1 ;b=2;c")
         );
+    }
+
+    #[test]
+    fn all_values_of_a_name() {
+        assert_eq!(query_values("T%6f=1&to=&x=2&to&TO=%20", "to").collect::<Vec<_>>(), ["1", "", "", "%20"]);
+        assert_eq!(cookie_values("to=1; x=2; to ; to = 3 ;TO=4", "to").collect::<Vec<_>>(), ["1", "3"]);
     }
 
     #[test]

@@ -69,6 +69,28 @@ fn jwt_refuses_the_rest_with_401() {
     }
 }
 
+/// An upstream may read less strictly than the gateway.
+#[test]
+fn jwt_that_is_optional_lets_no_malformed_token_pass() {
+    let origin = Origin::mirror();
+    let gateway = start(&origin, json!([jwt(json!({"optional": true}))]));
+    for bad in [
+        "Bearer\tFORGED",
+        "Bearer=FORGED",
+        "Bearer, FORGED",
+        "Bearer",
+        "bearer\t FORGED",
+        "Basic YTpi, Bearer FORGED",
+    ] {
+        let refused = gateway.send(Request::get("/echo").header("Authorization", bad)).expect(401);
+        assert_contains(refused.header("www-authenticate").unwrap(), "invalid_token");
+    }
+    assert_eq!(origin.count(), 0);
+    gateway.get("/echo").expect(200);
+    gateway.send(Request::get("/echo").header("Authorization", "Basic YTpi")).expect(200);
+    bearer(&gateway, &RSA.sign(&claims("anna"))).expect(200);
+}
+
 #[test]
 fn jwt_never_accepts_alg_none() {
     // Case E1.

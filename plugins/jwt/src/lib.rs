@@ -25,8 +25,9 @@
 //!
 //! 401 with a challenge (RFC 6750): no token, or one that does not verify; repeated `Authorization`
 //! lines are no token. With `optional: true` a request without a token goes on unnamed; a bad token
-//! is refused all the same. 503: there are no keys to verify with, for now. `forward: false` keeps
-//! the token from the upstream.
+//! is refused all the same, and so is whatever was meant as one: credentials with the word `bearer`
+//! that are not the scheme, spaces and one token; a parameter that is there twice. 503: there are no
+//! keys to verify with, for now. `forward: false` keeps the token from the upstream.
 
 mod claims;
 mod config;
@@ -37,13 +38,14 @@ use witgate::token::{TokenFault, Verifier};
 use witgate::uri;
 
 use claims::Wanted;
+use config::Found;
 pub use config::{Config, Source};
 
 pub struct Jwt {
     verifier: Verifier,
     source: Source,
     token: Read,
-    /// Where the token is cut out of, if it is not passed on and not a header of its own.
+    /// What the token is one value of, and cut out of if it is not passed on; none for a header.
     around: Option<Read>,
     forward: bool,
     optional: bool,
@@ -67,19 +69,17 @@ impl Policy for Jwt {
             Source::Cookie(name) => format!("cookie:{name}"),
             Source::Query(name) => format!("query:{name}"),
         });
-        let mut around = None;
+        let around = match &source {
+            Source::Header(_) => None,
+            Source::Cookie(_) => (optional || !forward).then(|| plan.read("cookie")),
+            Source::Query(_) => Some(plan.read(":query")),
+        };
         if !forward {
             match &source {
-                Source::Header(name) => _ = plan.write([name]),
-                Source::Cookie(_) => {
-                    around = Some(plan.read("cookie"));
-                    plan.write(["cookie"]);
-                }
-                Source::Query(_) => {
-                    around = Some(plan.read(":query"));
-                    plan.write([":query"]);
-                }
-            }
+                Source::Header(name) => plan.write([name.as_str()]),
+                Source::Cookie(_) => plan.write(["cookie"]),
+                Source::Query(_) => plan.write([":query"]),
+            };
         }
 
         let mut names = Vec::new();
@@ -108,15 +108,22 @@ impl Policy for Jwt {
         {
             return Ok(too_long().into());
         }
-        let token = match request.one(self.token) {
+        let found = match request.one(self.token) {
             Ok(Some(value)) => self.source.token(value),
-            Ok(None) => None,
-            Err(_) => return Ok(unauthorized(INVALID_REQUEST, "the token was sent more than once").into()),
+            Ok(None) => Found::Nothing,
+            Err(_) => return Ok(unauthorized(INVALID_REQUEST, REPEATED).into()),
         };
-        match token {
-            Some(token) => Ok(self.judge(token, request)),
-            None if self.optional => Ok(self.unnamed()),
-            None => Ok(Reply::problem(401, "A token is missing").header(CHALLENGE, "Bearer").into()),
+        let sent = self.sent(request);
+        match found {
+            Found::Token(_) if sent > 1 && matches!(self.source, Source::Query(_)) => {
+                Ok(unauthorized(INVALID_REQUEST, REPEATED).into())
+            }
+            Found::Token(token) => Ok(self.judge(token, request)),
+            Found::Nothing if sent == 0 && self.optional => Ok(self.unnamed()),
+            Found::Nothing if sent == 0 => {
+                Ok(Reply::problem(401, "A token is missing").header(CHALLENGE, "Bearer").into())
+            }
+            Found::Nothing | Found::Malformed => Ok(refuse(TokenFault::Malformed).into()),
         }
     }
 }
@@ -130,8 +137,20 @@ const AROUND_BYTES_MAX: usize = 80 << 10;
 const CHALLENGE: &str = "www-authenticate";
 const INVALID_REQUEST: &str = "invalid_request";
 const INVALID_TOKEN: &str = "invalid_token";
+const REPEATED: &str = "the token was sent more than once";
 
 impl Jwt {
+    /// How many values stand in the query or in the cookies under the token's name, in whatever
+    /// spelling: an upstream may take another one than the gateway did.
+    fn sent(&self, request: &Request) -> usize {
+        let text = self.around.and_then(|around| request.get(around)).unwrap_or("");
+        match &self.source {
+            Source::Header(_) => 0,
+            Source::Cookie(name) => uri::cookie_values(text, name).filter(|value| !value.is_empty()).count(),
+            Source::Query(name) => uri::query_values(text, name).filter(|value| !value.is_empty()).count(),
+        }
+    }
+
     fn judge(&self, token: &str, request: &Request) -> Verdict {
         let claims = match self.verifier.verify(token) {
             Ok(claims) => claims,
