@@ -92,8 +92,12 @@ impl Config {
             if part.upstream.is_empty() {
                 return Err(format!("parts.{name}.upstream: is empty"));
             }
-            if !witgate::is_header(&part.method) {
-                return Err(format!("parts.{name}.method: `{}` is no method", part.method));
+            if !witgate::is_header(&part.method) || part.method == "CONNECT" {
+                return Err(format!("parts.{name}.method: `{}` is no method to ask by", part.method));
+            }
+            if part.method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+                let upper = part.method.to_ascii_uppercase();
+                return Err(format!("parts.{name}.method: `{}` is not `{upper}`: case counts", part.method));
             }
             for (header, value) in &part.headers {
                 if !witgate::is_header(header)

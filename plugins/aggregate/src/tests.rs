@@ -208,6 +208,8 @@ fn mistakes() {
         part(json!({ "path": "/#x" })),
         part(json!({ "upstream": "" })),
         part(json!({ "method": "G T" })),
+        part(json!({ "method": "get" })),
+        part(json!({ "method": "CONNECT" })),
         part(json!({ "timeout": "0s" })),
         part(json!({ "headers": { "host": "x" } })),
         part(json!({ "headers": { "x": "a\nb" } })),

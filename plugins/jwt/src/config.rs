@@ -134,9 +134,11 @@ impl Config {
             Source::Header(name) if !witgate::is_header(name) => {
                 return Err(format!("token.header: `{name}` is no header name"));
             }
-            Source::Cookie(name) | Source::Query(name) if name.is_empty() => {
-                return Err("token: the name is empty".into());
+            // A token too (RFC 6265 4.1.1); by any other name no cookie would ever be found.
+            Source::Cookie(name) if !witgate::is_header(name) => {
+                return Err(format!("token.cookie: `{name}` is no cookie name"));
             }
+            Source::Query(name) if name.is_empty() => return Err("token: the name is empty".into()),
             _ => {}
         }
         for (claim, header) in &self.claims_to_headers {
