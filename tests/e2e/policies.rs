@@ -551,19 +551,26 @@ fn aggregate_bounds_what_its_parts_bring() {
     });
     let part = json!({"upstream": "a", "path": "/x?{:query}"});
     let parts = json!({"parts": {"a": part, "b": part}, "max_bytes": 3 << 20});
-    // As few instances as there are workers: what one request leaves behind, the next one finds.
-    let config = aggregate(parts, Config::new().upstream("a", &origin))
-        .set("apis.0.chain.0.limits", json!({"instances": 1}))
-        .set("server.workers", json!(1));
-    let gateway = setup().start(&config.text());
+    // One instance, until it is replaced: what a request leaves behind, the next one finds.
+    let start = |memory: &str| {
+        let config = aggregate(parts.clone(), Config::new().upstream("a", &origin))
+            .set("apis.0.chain.0.limits", json!({"instances": 1, "memory": memory}))
+            .set("server.workers", json!(1));
+        setup().start(&config.text())
+    };
+    let ask = |gateway: &Gateway, bytes: usize| gateway.get(&format!("/overview?bytes={bytes}"));
+    let gateway = start("16MiB");
     for round in 0..3 {
-        let refused = gateway.get("/overview?bytes=6000000").expect(502);
-        assert_contains(refused.text(), "the answer is too large");
+        assert_contains(ask(&gateway, 6_000_000).expect(502).text(), "the answer is too large");
         for bytes in [500_000, 1_500_000, 1] {
-            let answer = gateway.get(&format!("/overview?bytes={bytes}")).expect(200);
-            assert!(answer.text().len() > 2 * bytes, "{round} {bytes}");
+            assert!(ask(&gateway, bytes).expect(200).text().len() > 2 * bytes, "{round} {bytes}");
         }
-        gateway.get("/overview?bytes=3000000").expect(502);
+        ask(&gateway, 3_000_000).expect(502);
+    }
+    // Answers that take nearly all of its memory leave no instance that is short of it.
+    let gateway = start("8MiB");
+    for bytes in [1_500_000, 500_000, 500_000, 1] {
+        ask(&gateway, bytes).expect(200);
     }
 }
 
