@@ -22,25 +22,47 @@ pub fn is_dots(segment: &str) -> bool {
 
 /// The query without a parameter of this name, written in whatever way; none if it has none.
 pub fn query_without(query: &str, name: &str) -> Option<String> {
-    let is_name = |pair: &str| {
-        let written = pair.split_once('=').map_or(pair, |(written, _)| written);
-        same_name(written, name)
-    };
-    without(query, '&', "&", is_name)
+    without(query, '&', |pair| same_name(name_of(pair), name))
 }
 
 /// A `cookie` field without a cookie of this name; none if it has none.
 pub fn cookie_without(cookie: &str, name: &str) -> Option<String> {
-    let is_name = |crumb: &str| crumb.split_once('=').is_some_and(|(written, _)| written.trim() == name);
-    without(cookie, ';', "; ", is_name)
+    without(cookie, ';', |crumb| crumb.split_once('=').is_some_and(|(written, _)| written.trim() == name))
 }
 
-fn without(text: &str, cut: char, glue: &str, unwanted: impl Fn(&str) -> bool) -> Option<String> {
-    if !text.split(cut).any(&unwanted) {
-        return None;
+/// The values of a parameter, as they stand, under its name in whatever spelling.
+pub fn query_values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = &'q str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(move |(written, _)| same_name(written, name)).map(|(_, value)| value)
+}
+
+/// The values of a cookie, without white space around them.
+pub fn cookie_values<'c>(cookie: &'c str, name: &str) -> impl Iterator<Item = &'c str> {
+    let crumbs = cookie.split(';').filter_map(|crumb| crumb.split_once('='));
+    crumbs.filter(move |(written, _)| written.trim() == name).map(|(_, value)| value.trim())
+}
+
+/// In one pass, and never longer than the text was, whoever wrote it: of the rest nothing is spelled
+/// anew, and what is empty goes too.
+fn without(text: &str, cut: char, unwanted: impl Fn(&str) -> bool) -> Option<String> {
+    let mut kept = String::new();
+    let mut found = false;
+    for part in text.split(cut) {
+        if unwanted(part) {
+            found = true;
+        } else if kept.is_empty() {
+            kept.push_str(part.trim_start());
+        } else if !part.trim_start().is_empty() {
+            kept.push(cut);
+            kept.push_str(part);
+        }
     }
-    let kept: Vec<&str> = text.split(cut).filter(|part| !unwanted(part)).map(str::trim).collect();
-    Some(kept.join(glue))
+    kept.truncate(kept.trim_end().len());
+    found.then_some(kept)
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(written, _)| written)
 }
 
 /// Compares a parameter's name as written, percent-encoded or not, with a plain one. Case does
@@ -99,5 +121,28 @@ mod tests {
         assert_eq!(cookie_without("a=1; token=x.y; b=2", "token").as_deref(), Some("a=1; b=2"));
         assert_eq!(cookie_without("token=x", "token").as_deref(), Some(""));
         assert_eq!(cookie_without("a=token; tokens=1", "token"), None);
+        assert_eq!(
+            cookie_without(" a=1 ;token=x;;b=2;c ; token=y ;", "token").as_deref(),
+            Some("a=1 ;b=2;c")
+        );
+    }
+
+    #[test]
+    fn all_values_of_a_name() {
+        assert_eq!(query_values("T%6f=1&to=&x=2&to&TO=%20", "to").collect::<Vec<_>>(), ["1", "", "", "%20"]);
+        assert_eq!(cookie_values("to=1; x=2; to ; to = 3 ;TO=4", "to").collect::<Vec<_>>(), ["1", "3"]);
+    }
+
+    #[test]
+    fn what_is_left_is_never_longer() {
+        let many = ["", " ", "a", "a=1", " a=1", "a=1 "].map(|crumb| format!("{crumb};").repeat(50_000));
+        for crumbs in many {
+            let cookie = format!("{crumbs}token=x;{crumbs}");
+            let rest = cookie_without(&cookie, "token").expect("it is there");
+            assert!(rest.len() < 2 * crumbs.len() && !rest.contains("token"), "{:?}", &cookie[..10]);
+            assert!(rest.capacity() <= 2 * cookie.len());
+        }
+        assert_eq!(cookie_without(&format!("{}token=x", ";".repeat(100_000)), "token").as_deref(), Some(""));
+        assert_eq!(query_without("&&x=1&y&&token=z", "token").as_deref(), Some("x=1&y"));
     }
 }

@@ -41,6 +41,10 @@ pub struct Guest {
     pub(super) out_of_time: bool,
     memory_bytes: usize,
     memory_bytes_max: usize,
+    /// What it might still take when it was configured.
+    memory_bytes_room: usize,
+    /// It has called an upstream, so that answers of whatever length were put into its memory.
+    pub(super) fetched: bool,
     pub(super) out_of_memory: bool,
     printed: Option<Printed>,
     wasi: Option<Box<Wasi>>,
@@ -68,6 +72,8 @@ impl Guest {
             out_of_time: false,
             memory_bytes: 0,
             memory_bytes_max,
+            memory_bytes_room: memory_bytes_max,
+            fetched: false,
             out_of_memory: false,
             printed: None,
             wasi: None,
@@ -97,6 +103,17 @@ impl Guest {
     /// Bytes of linear memory that it may still take.
     pub(super) fn memory_left(&self) -> usize {
         self.memory_bytes_max.saturating_sub(self.memory_bytes)
+    }
+
+    /// Notes what room it has from here on.
+    pub(super) fn settle(&mut self) {
+        self.memory_bytes_room = self.memory_left();
+    }
+
+    /// Whether what calls to upstreams brought has taken half of its room. Memory is never given back,
+    /// and answers are as long as what is left allows: all that come later would be short of it.
+    pub(super) fn is_cramped(&self) -> bool {
+        self.fetched && self.memory_left() < self.memory_bytes_room / 2
     }
 
     /// Called when an epoch tick passes while the guest runs on a fiber: others get their turn, and

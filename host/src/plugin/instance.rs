@@ -110,6 +110,7 @@ impl Instance {
         let plan = self.store.data_mut().plan.take();
         let (answer,) = answer?;
         answer.map_err(error)?;
+        self.store.data_mut().settle();
         Ok(plan.map(|plan| *plan).unwrap_or_default())
     }
 
@@ -253,6 +254,11 @@ impl Instance {
             filter.0.resource_drop(&mut self.store)
         };
         closed.map_err(|error| failure(&self.store, error))
+    }
+
+    /// Whether another instance has more room for the next call.
+    pub(super) fn is_cramped(&self) -> bool {
+        self.store.data().is_cramped()
     }
 
     /// Bytes of linear memory in use.

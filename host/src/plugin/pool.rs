@@ -192,6 +192,9 @@ impl Lease {
     }
 
     fn give_back(mut self) {
+        if self.instance.as_ref().is_some_and(|instance| instance.is_cramped()) {
+            return self.replace();
+        }
         if !self.pool.policy.settings.fresh
             && let Some(instance) = self.instance.take()
         {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use super::state::{Announced, State, current, install};
 use crate::export::{self, Slot};
+use crate::field::{VALUE_BYTES_MAX, has_control};
 use crate::plan::ALL_HEADERS;
-use crate::{BodyFilter, BodyVerdict, Direction, Edit, Policy, Values, Verdict};
+use crate::{BodyFilter, BodyVerdict, Direction, Edit, Policy, Reply, Values, Verdict};
 
 /// A configured policy. Its hooks get what their plan declares of the values that the test gives,
 /// and an edit that the plan does not declare fails the test.
@@ -62,7 +63,7 @@ impl<P: Policy> Harness<P> {
         self.exchange.replace(Exchange { request: request.clone(), note: Vec::new() });
         self.enter(&request, &self.plan.request_reads);
         let verdict = self.slot.on_request(declared)?;
-        self.accept(verdict.edits())?;
+        self.accept(&verdict)?;
         Ok(verdict)
     }
 
@@ -84,7 +85,7 @@ impl<P: Policy> Harness<P> {
         };
         self.enter(&response, &self.plan.response_reads);
         let verdict = self.slot.on_response(declared, note)?;
-        self.accept(verdict.edits())?;
+        self.accept(&verdict)?;
         Ok(verdict)
     }
 
@@ -137,14 +138,28 @@ impl<P: Policy> Harness<P> {
         state.headers_granted = reads.iter().any(|name| name == ALL_HEADERS);
     }
 
-    fn accept(&self, edits: &[Edit]) -> Result<(), String> {
+    fn accept(&self, verdict: &Verdict) -> Result<(), String> {
+        verdict.reply().map_or_else(|| self.accept_edits(verdict.edits()), accept_reply)
+    }
+
+    fn accept_body(&self, verdict: BodyVerdict) -> Result<BodyVerdict, String> {
+        match &verdict {
+            BodyVerdict::Proceed => {}
+            BodyVerdict::Amend(edits) | BodyVerdict::Replace((_, edits)) => self.accept_edits(edits)?,
+            BodyVerdict::Respond(reply) => accept_reply(reply)?,
+        }
+        Ok(verdict)
+    }
+
+    fn accept_edits(&self, edits: &[Edit]) -> Result<(), String> {
+        if edits.len() > EDITS_MAX {
+            return Err(format!("{} edits; at most {EDITS_MAX} are allowed", edits.len()));
+        }
         for edit in edits {
             match edit {
                 Edit::Set((name, value)) | Edit::Append((name, value)) => {
                     self.permit(name)?;
-                    if value.contains(['\r', '\n', '\0']) {
-                        return Err(format!("the value of `{name}` has a line break or NUL"));
-                    }
+                    accept_value(name, value)?;
                 }
                 Edit::Remove(name) => self.permit(name)?,
                 Edit::Note(note) => self.exchange.borrow_mut().note.clone_from(note),
@@ -153,16 +168,7 @@ impl<P: Policy> Harness<P> {
         Ok(())
     }
 
-    fn accept_body(&self, verdict: BodyVerdict) -> Result<BodyVerdict, String> {
-        if let BodyVerdict::Amend(edits) | BodyVerdict::Replace((_, edits)) = &verdict {
-            self.accept(edits)?;
-        }
-        Ok(verdict)
-    }
-
     fn permit(&self, name: &str) -> Result<(), String> {
-        const FRAMING: [&str; 6] =
-            ["content-length", "transfer-encoding", "connection", "te", "upgrade", "host"];
         let name = name.to_ascii_lowercase();
         if FRAMING.contains(&name.as_str()) {
             return Err(format!("`{name}` is the gateway's own"));
@@ -176,6 +182,44 @@ impl<P: Policy> Harness<P> {
         });
         if planned { Ok(()) } else { Err(format!("the plan does not write `{name}`")) }
     }
+}
+
+/// Edits of one verdict that a gateway accepts, and bytes of a reply.
+const EDITS_MAX: usize = 256;
+const REPLY_BYTES_MAX: usize = 8 << 20;
+
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn accept_reply(reply: &Reply) -> Result<(), String> {
+    if !(200..=599).contains(&reply.status) || reply.body.len() > REPLY_BYTES_MAX {
+        return Err(format!("a reply with status {} and {} bytes", reply.status, reply.body.len()));
+    }
+    for (name, value) in &reply.headers {
+        if !crate::is_header(name) || FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(format!("`{name}` cannot be set in a reply"));
+        }
+        accept_value(name, value)?;
+    }
+    Ok(())
+}
+
+fn accept_value(name: &str, value: &str) -> Result<(), String> {
+    // What policies tell each other may be any text.
+    let bad = has_control(value) && !name.starts_with("context:");
+    if bad || value.len() > VALUE_BYTES_MAX {
+        return Err(format!("the value of `{name}` has a control character or is too long"));
+    }
+    Ok(())
 }
 
 /// The declared values of a message, looked up in the exchange's request where it lacks them; the
@@ -248,6 +292,11 @@ mod tests {
                 Some("host") => Verdict::proceed().set("host", "evil"),
                 Some("undeclared") => Verdict::proceed().remove("z"),
                 Some("split") => Verdict::proceed().set("y", "a\r\nb: c"),
+                Some("delete") => Verdict::proceed().set("y", "\u{7f}"),
+                Some("long") => Verdict::proceed().set("y", "a".repeat(VALUE_BYTES_MAX + 1)),
+                Some("many") => (0..=EDITS_MAX).fold(Verdict::proceed(), |all, _| all.remove("y")),
+                Some("odd reply") => Reply::new(200).header("location", "/\r\n").into(),
+                Some("framed reply") => Reply::new(200).header("Trailer", "x").into(),
                 Some("fail") => return Err("as told".into()),
                 _ => Verdict::proceed().note(*b"noted"),
             })
@@ -287,7 +336,9 @@ mod tests {
     #[test]
     fn edits_are_checked_as_a_gateway_checks_them() {
         let probe = probe();
-        for bad in ["host", "undeclared", "split", "fail"] {
+        for bad in
+            ["host", "undeclared", "split", "delete", "long", "many", "odd reply", "framed reply", "fail"]
+        {
             assert!(probe.try_request([("x-do", bad)]).is_err(), "{bad}");
         }
     }

@@ -16,7 +16,15 @@ pub struct Config {
     /// The member that tells why optional parts are missing.
     #[serde(default = "errors")]
     pub(crate) errors_member: String,
+    /// Bytes of all answers together, 3 MiB at most. They are read through in the time of one hook
+    /// call: more of them want more `limits.time`.
+    #[serde(default = "bytes")]
+    pub(crate) max_bytes: u32,
 }
+
+/// Beside them stand the document that is made of them and the one before it: all three fit into the
+/// memory that an instance has unless told otherwise.
+const BYTES_MAX: u32 = 3 << 20;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +50,9 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.parts.is_empty() {
             return Err("parts: there are none".into());
+        }
+        if !(1..=BYTES_MAX).contains(&self.max_bytes) {
+            return Err(format!("max_bytes: {} is not from 1 to {BYTES_MAX}", self.max_bytes));
         }
         // Of the gateway's own, or such that a part would answer without its document.
         const REFUSED: [&str; 15] = [
@@ -81,8 +92,12 @@ impl Config {
             if part.upstream.is_empty() {
                 return Err(format!("parts.{name}.upstream: is empty"));
             }
-            if !witgate::is_header(&part.method) {
-                return Err(format!("parts.{name}.method: `{}` is no method", part.method));
+            if !witgate::is_header(&part.method) || part.method == "CONNECT" {
+                return Err(format!("parts.{name}.method: `{}` is no method to ask by", part.method));
+            }
+            if part.method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+                let upper = part.method.to_ascii_uppercase();
+                return Err(format!("parts.{name}.method: `{}` is not `{upper}`: case counts", part.method));
             }
             for (header, value) in &part.headers {
                 if !witgate::is_header(header)
@@ -105,4 +120,9 @@ fn get() -> String {
 
 fn errors() -> String {
     "errors".into()
+}
+
+/// What a hook reads in the time that it has unless told otherwise, twice over.
+fn bytes() -> u32 {
+    512 << 10
 }

@@ -7,6 +7,7 @@
 //!     employee: { upstream: employees, path: "/api/employee/{param:id}" }
 //!     flights: { upstream: flights, path: "/api/flight?pilot={param:id}", timeout: 2s, optional: true }
 //!   pass_headers: [authorization, accept-language]
+//!   max_bytes: 524288
 //! ```
 //!
 //! gives `{"employee":…,"flights":…}`, each answer byte for byte as the upstream wrote it. All parts
@@ -14,7 +15,8 @@
 //! except `{:query}` (after a `?`), the request's own query. A value that would lead to another
 //! place (`..`, or none at all where the path needs one) is not sent anywhere: 400.
 //!
-//! A part fails when its upstream cannot be asked, is late, answers other than 2xx, or not in JSON.
+//! A part fails when its upstream cannot be asked, is late, answers other than 2xx, or not in JSON,
+//! or when it does not fit: all answers together may have `max_bytes`, those that must be there first.
 //! If it is `optional` the document has `null` there, the reason under `errors` (`errors_member`
 //! names it otherwise), and the response its name in `x-partial`. If not, the answer is a 502 that
 //! names the part. Only GET and HEAD are answered.
@@ -34,6 +36,8 @@ pub struct Aggregate {
     passed: Vec<(String, Read)>,
     method: Read,
     errors_member: String,
+    /// Of all answers together.
+    bytes_max: usize,
 }
 
 struct Part {
@@ -67,7 +71,13 @@ impl Policy for Aggregate {
             }
             parts.push(Part { name, fetch, path, own_headers, optional: part.optional });
         }
-        Ok(Aggregate { parts, passed, method: plan.read(":method"), errors_member: config.errors_member })
+        Ok(Aggregate {
+            parts,
+            passed,
+            method: plan.read(":method"),
+            errors_member: config.errors_member,
+            bytes_max: config.max_bytes as usize,
+        })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
@@ -105,44 +115,65 @@ impl Aggregate {
 
     /// An `Err` is a mistake of the operator's, not of the upstream's.
     fn merge(&self, answers: &[Result<FetchResponse, FetchError>]) -> Result<Reply, String> {
-        let sizes = answers.iter().flatten().map(|answer| answer.body.len());
-        let names = self.parts.iter().map(|part| part.name.len() + 4);
-        let mut body = Vec::with_capacity(sizes.chain(names).sum::<usize>() + 2);
-        let mut failed: Vec<(&str, String)> = Vec::new();
-        for (index, (part, answer)) in self.parts.iter().zip(answers).enumerate() {
-            body.push(if index == 0 { b'{' } else { b',' });
-            // Part names are tokens, in which JSON escapes nothing.
-            body.extend_from_slice(format!("\"{}\":", part.name).as_bytes());
-            match json_of(answer) {
-                Ok(json) => body.extend_from_slice(json.as_bytes()),
-                Err(Failure::NotGranted) => {
-                    return Err(format!("the upstream of the part `{}` is not granted", part.name));
+        let mut documents = vec![""; self.parts.len()];
+        let mut failed = vec![None; self.parts.len()];
+        let mut bytes_left = self.bytes_max;
+        // Those that must be there first: an optional part takes no room from them.
+        for optional in [false, true] {
+            for (index, (part, answer)) in self.parts.iter().zip(answers).enumerate() {
+                if part.optional != optional {
+                    continue;
                 }
-                Err(Failure::Other(why)) if part.optional => {
-                    body.extend_from_slice(b"null");
-                    failed.push((&part.name, why));
-                }
-                Err(Failure::Other(why)) => {
-                    let reply = Reply::problem(502, "A part of the answer is missing").detail(&why);
-                    return Ok(reply.member("part", &part.name));
+                match json_of(answer, &mut bytes_left) {
+                    Ok(json) => documents[index] = json,
+                    Err(Failure::NotGranted) => {
+                        return Err(format!("the upstream of the part `{}` is not granted", part.name));
+                    }
+                    Err(Failure::Other(why)) if optional => {
+                        documents[index] = "null";
+                        failed[index] = Some(why);
+                    }
+                    Err(Failure::Other(why)) => {
+                        let reply = Reply::problem(502, "A part of the answer is missing").detail(&why);
+                        return Ok(reply.member("part", &part.name));
+                    }
                 }
             }
         }
+        let names = || self.parts.iter().map(|part| part.name.as_str());
+        let mut members: Vec<(&str, &str)> = names().zip(documents).collect();
         let mut reply = Reply::new(200).header("content-type", "application/json");
+        let failed: Vec<(&str, String)> =
+            names().zip(failed).filter_map(|(name, why)| Some((name, format!("\"{}\"", why?)))).collect();
+        let errors;
         if !failed.is_empty() {
             let partial: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
             reply = reply.header("x-partial", partial.join(", "));
-            body.extend_from_slice(format!(",\"{}\":", self.errors_member).as_bytes());
-            for (index, (name, why)) in failed.iter().enumerate() {
-                body.push(if index == 0 { b'{' } else { b',' });
-                // Reasons are texts of this file: nothing in them needs to be escaped.
-                body.extend_from_slice(format!("\"{name}\":\"{why}\"").as_bytes());
-            }
-            body.push(b'}');
+            let reasons: Vec<(&str, &str)> = failed.iter().map(|(name, why)| (*name, why.as_str())).collect();
+            errors = object(&reasons);
+            members.push((&self.errors_member, &errors));
         }
-        body.push(b'}');
-        Ok(reply.body(body))
+        Ok(reply.body(object(&members)))
     }
+}
+
+/// An object of members that are JSON already. Their names are tokens, and reasons are texts of this
+/// file: nothing in them needs to be escaped.
+fn object(members: &[(&str, &str)]) -> String {
+    // Exactly so much: a document that had to grow would be there twice.
+    let bytes = members.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>() + 1;
+    let mut object = String::with_capacity(bytes);
+    object.push('{');
+    for (index, (name, json)) in members.iter().enumerate() {
+        if index > 0 {
+            object.push(',');
+        }
+        for piece in ["\"", name, "\":", json] {
+            object.push_str(piece);
+        }
+    }
+    object.push('}');
+    object
 }
 
 enum Failure {
@@ -152,11 +183,17 @@ enum Failure {
     Other(String),
 }
 
-/// The answer's own text, known to be one JSON value.
-fn json_of(answer: &Result<FetchResponse, FetchError>) -> Result<&str, Failure> {
+/// The answer's own text, known to be one JSON value, if there is room for it.
+fn json_of<'a>(
+    answer: &'a Result<FetchResponse, FetchError>,
+    bytes_left: &mut usize,
+) -> Result<&'a str, Failure> {
+    const TOO_LARGE: &str = "the answer is too large";
     let why = match answer {
+        Ok(answer) if answer.is_success() && answer.body.len() > *bytes_left => TOO_LARGE.into(),
         Ok(answer) if answer.is_success() => match std::str::from_utf8(&answer.body) {
             Ok(text) if serde_json::from_str::<witgate::serde::de::IgnoredAny>(text).is_ok() => {
+                *bytes_left -= text.len();
                 return Ok(text.trim_ascii());
             }
             _ => "the answer is not JSON".into(),
@@ -165,7 +202,7 @@ fn json_of(answer: &Result<FetchResponse, FetchError>) -> Result<&str, Failure> 
         Err(FetchError::NotGranted) => return Err(Failure::NotGranted),
         Err(FetchError::Timeout) => "the answer is late".into(),
         Err(FetchError::NoHealthyEndpoint | FetchError::Connect) => "the service cannot be reached".into(),
-        Err(FetchError::TooLarge) => "the answer is too large".into(),
+        Err(FetchError::TooLarge) => TOO_LARGE.into(),
         Err(FetchError::Protocol) => "the answer is broken".into(),
     };
     Err(Failure::Other(why))

@@ -106,6 +106,55 @@ fn a_required_part_may_not() {
     assert_eq!(problem["detail"], json!("the service cannot be reached"));
 }
 
+/// Bytes of all answers together, unless told otherwise.
+const ROOM: usize = 512 << 10;
+
+/// A document of so many bytes.
+fn long(bytes: usize) -> String {
+    format!("\"{}\"", "a".repeat(bytes - 2))
+}
+
+#[test]
+fn all_answers_together_are_bounded() {
+    let place = "/api/flight?pilot=7&";
+    let half = ROOM / 2;
+    for (required, optional, status, partial) in [
+        (half, half, 200, None),
+        (half, half + 1, 200, Some("flights")),
+        (ROOM, 2, 200, Some("flights")),
+        (ROOM + 1, 2, 502, None),
+    ] {
+        let _host = Host::new().answer("employees", "/api/employee/7", 200, &long(required)).answer(
+            "flights",
+            place,
+            200,
+            &long(optional),
+        );
+        let reply = reply(overview().request([GET, ("param:id", "7")]));
+        assert_eq!((reply.status, reply.get("x-partial")), (status, partial), "{required} {optional}");
+        if status == 200 {
+            assert_eq!(reply.body.len(), reply.body.capacity(), "a document that grows is there twice");
+        }
+        let document: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        let why = match status {
+            200 => &document["errors"]["flights"],
+            _ => &document["detail"],
+        };
+        let expected = (status, partial) != (200, None);
+        assert_eq!(why.as_str(), expected.then_some("the answer is too large"));
+    }
+}
+
+#[test]
+fn an_optional_part_takes_no_room_from_another() {
+    let _host = Host::new().answer("u", "/a", 200, &long(ROOM - 1)).answer("u", "/b", 200, "{}");
+    let policy = aggregate(json!({ "parts": {
+        "a": { "upstream": "u", "path": "/a", "optional": true }, "b": { "upstream": "u", "path": "/b" },
+    } }));
+    let reply = reply(policy.request([GET]));
+    assert_eq!(reply.body, br#"{"a":null,"b":{},"errors":{"a":"the answer is too large"}}"#);
+}
+
 #[test]
 fn a_missing_grant_is_the_operators_mistake() {
     let _host = Host::new().failure("flights", "/api/flight?pilot=7&", FetchError::NotGranted).answer(
@@ -159,10 +208,14 @@ fn mistakes() {
         part(json!({ "path": "/#x" })),
         part(json!({ "upstream": "" })),
         part(json!({ "method": "G T" })),
+        part(json!({ "method": "get" })),
+        part(json!({ "method": "CONNECT" })),
         part(json!({ "timeout": "0s" })),
         part(json!({ "headers": { "host": "x" } })),
         part(json!({ "headers": { "x": "a\nb" } })),
         part(json!({ "url": "http://x" })),
+        json!({ "parts": { "a": { "upstream": "u", "path": "/" } }, "max_bytes": 0 }),
+        json!({ "parts": { "a": { "upstream": "u", "path": "/" } }, "max_bytes": (3 << 20) + 1 }),
     ] {
         assert!(testing::policy::<Aggregate>(bad.clone()).is_err(), "{bad}");
     }

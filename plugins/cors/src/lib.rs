@@ -17,6 +17,8 @@
 //! `*` with `credentials` is a mistake: it would open the API to every page with the user's own
 //! cookies. `https://*.example.com` means every host below `example.com`, not itself.
 
+use std::net::Ipv6Addr;
+
 use witgate::prelude::*;
 use witgate::setting::Period;
 
@@ -234,13 +236,15 @@ impl Origin {
         if text.chars().any(|c| c.is_ascii_uppercase() || !c.is_ascii_graphic()) {
             return refused("must be written as browsers do, in lower-case ASCII");
         }
+        let named = host.strip_prefix("*.").unwrap_or(host);
         match host.strip_prefix('*') {
             None if host.contains('*') => refused("has a wildcard that is not at the start of the host"),
-            None => Ok(Origin::Exact(text.into())),
-            Some(domain) if domain.starts_with('.') && domain.len() > 1 && !domain.contains('*') => {
-                Ok(Origin::Below { scheme: format!("{scheme}://"), domain: domain.into() })
+            Some(domain) if !domain.starts_with('.') || domain.contains('*') => {
+                refused("has a wildcard that is not a whole label: `https://*.example.com`")
             }
-            Some(_) => refused("has a wildcard that is not a whole label: `https://*.example.com`"),
+            _ if !is_scheme(scheme) || !is_host(named) => refused("is no origin that a browser sends"),
+            None => Ok(Origin::Exact(text.into())),
+            Some(domain) => Ok(Origin::Below { scheme: format!("{scheme}://"), domain: domain.into() }),
         }
     }
 
@@ -258,6 +262,28 @@ impl Origin {
                 }),
         }
     }
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// A name or an address, and a port if there is one.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = |port: &str| !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok();
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let is_name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.split('.').all(is_label),
+    };
+    is_name && port.is_none_or(is_port)
 }
 
 /// Whether `vary` says already that the answer depends on the origin.
@@ -383,6 +409,48 @@ mod tests {
             "https://a.example.org\nhttps://b",
         ] {
             assert!(!origin.matches(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_that_a_browser_can_send() {
+        for good in [
+            "https://app.example.com",
+            "http://localhost:3000",
+            "https://192.0.2.1:8443",
+            "http://[::1]:3000",
+            "http://[::1]",
+            "capacitor://localhost",
+            "chrome-extension://abcdef",
+            "https://*.example.com:8443",
+            "https://xn--bcher-kva.example",
+        ] {
+            assert!(Origin::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://a:99999",
+            "https://a:0",
+            "https://a:",
+            "https://a:b",
+            "https://a:+1",
+            "https://a:1:2",
+            "https://..",
+            "https://a..b",
+            "https://.a",
+            "https://a.",
+            "https://:80",
+            "https://*.a:99999",
+            "https://*..a",
+            "https://[::1",
+            "https://[x]",
+            "https://[::1]:",
+            "https://::1",
+            "https://a%20b",
+            "https://a,b",
+            "1s://a",
+            "ht tp://a",
+        ] {
+            assert!(Origin::parse(bad).is_err(), "{bad}");
         }
     }
 

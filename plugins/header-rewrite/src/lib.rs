@@ -21,7 +21,8 @@
 //! First headers are removed, then set, then appended. Where a template names a value that the
 //! exchange does not have, nothing is appended, and `set` removes the header: what the client
 //! itself sent there must not pass for the gateway's word. The lines of a repeated header are
-//! joined with `, `.
+//! joined with `, `, and white space at the edges of what came out is left away. What cannot stand in a
+//! header (a control character in a parameter) makes a request a 400; a response lacks the header then.
 
 mod template;
 
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 use witgate::prelude::*;
 use witgate::{Edit, Field};
 
-use template::Template;
+use template::{Filled, Template};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +72,16 @@ struct Script<M> {
     append: Vec<(String, Template<M>)>,
 }
 
+/// What a script makes of a message.
+struct Done {
+    edits: Vec<Edit>,
+    /// Every value that was there could be set.
+    fits: bool,
+}
+
+/// Edits of one verdict that a gateway takes: a prefix may have it remove more than that.
+const EDITS_MAX: usize = 256;
+
 impl Policy for HeaderRewrite {
     type Config = Config;
 
@@ -90,11 +101,20 @@ impl Policy for HeaderRewrite {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
-        Ok(self.request.run(|read| request.get(read), || request.headers()))
+        let Done { edits, fits } = self.request.run(|read| request.get(read), || request.headers());
+        Ok(match fits {
+            false => Reply::problem(400, "A value of the request cannot stand in a header field").into(),
+            true if edits.len() > EDITS_MAX => Reply::problem(431, "Too many header fields").into(),
+            true => edits.into(),
+        })
     }
 
     fn on_response(&self, response: &Response) -> Result<Verdict, String> {
-        Ok(self.response.run(|read| response.get(read), || response.headers()))
+        let Done { edits, .. } = self.response.run(|read| response.get(read), || response.headers());
+        Ok(match edits.len() > EDITS_MAX {
+            true => Reply::problem(502, "The response has too many header fields").into(),
+            false => edits.into(),
+        })
     }
 }
 
@@ -123,7 +143,17 @@ impl Changes {
 }
 
 /// Headers that say where a message ends or goes: the gateway accepts no edit of them.
-const FRAMING: [&str; 6] = ["content-length", "transfer-encoding", "connection", "te", "upgrade", "host"];
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 impl<M> Script<M>
 where
@@ -161,7 +191,8 @@ where
         &self,
         get: impl Fn(Read<M>) -> Option<&'a str>,
         headers: impl Fn() -> Vec<(String, String)>,
-    ) -> Verdict {
+    ) -> Done {
+        let mut fits = true;
         let mut edits = Vec::with_capacity(self.remove.len() + self.set.len() + self.append.len());
         edits.extend(self.remove.iter().cloned().map(Edit::Remove));
         if !self.remove_prefixes.is_empty() {
@@ -175,16 +206,22 @@ where
         }
         for (name, template) in &self.set {
             edits.push(match template.fill(&get) {
-                Some(value) => Edit::Set((name.clone(), value)),
-                None => Edit::Remove(name.clone()),
+                Filled::Value(value) => Edit::Set((name.clone(), value)),
+                Filled::Absent => Edit::Remove(name.clone()),
+                Filled::Unfit => {
+                    fits = false;
+                    Edit::Remove(name.clone())
+                }
             });
         }
         for (name, template) in &self.append {
-            if let Some(value) = template.fill(&get) {
-                edits.push(Edit::Append((name.clone(), value)));
+            match template.fill(&get) {
+                Filled::Value(value) => edits.push(Edit::Append((name.clone(), value))),
+                Filled::Absent => {}
+                Filled::Unfit => fits = false,
             }
         }
-        edits.into()
+        Done { edits, fits }
     }
 }
 
@@ -267,6 +304,38 @@ mod tests {
         policy.request([]);
         let verdict = policy.response([(":status", "200"), ("x-internal-a", "1")]);
         assert_eq!(verdict, Verdict::proceed().remove("x-internal-a").set("x-was", "200"));
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_header_is_the_clients_mistake() {
+        for list in ["set", "append"] {
+            let policy = rewrite(json!({
+                "request": { list: { "x-q": "{query:q}" } },
+                "response": { list: { "x-q": "{query:q}" }, "remove": ["server"] },
+            }));
+            for bad in ["a\r\nx: y", "\r", "\n", "\0", "\u{7f}", &"a".repeat((64 << 10) + 1)] {
+                assert_eq!(policy.request([("query:q", bad)]).status(), Some(400), "{list} {bad:?}");
+                let expected = Verdict::proceed().remove("server");
+                let expected = if list == "set" { expected.remove("x-q") } else { expected };
+                assert_eq!(policy.response([]), expected, "{list} {bad:?}");
+            }
+            for (edged, value) in [(" a b\t", "a b"), (" ", ""), ("a\tb", "a\tb")] {
+                assert_eq!(policy.request([("query:q", edged)]).written("x-q"), Some(value), "{edged:?}");
+                assert_eq!(policy.response([]).written("x-q"), Some(value), "{edged:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn prefixes_of_many_fields_and_of_the_gateways_own() {
+        let policy =
+            rewrite(json!({ "request": { "remove": ["x-*", "tr*"] }, "response": { "remove": ["x-*"] } }));
+        let names: Vec<String> = (0..257).map(|index| format!("x-{index}")).collect();
+        let fields = |count: usize| names[..count].iter().map(|name| (name.as_str(), "1"));
+        assert_eq!(policy.request(fields(257)).status(), Some(431));
+        assert_eq!(policy.response(fields(257)).status(), Some(502));
+        assert_eq!(policy.request(fields(256)).edits().len(), 256);
+        assert_eq!(policy.request([("trailer", "x"), ("transfer-encoding", "chunked")]), Verdict::Proceed);
     }
 
     #[test]

@@ -4,7 +4,22 @@ use witgate::Read;
 use witgate::template::{self, Piece};
 
 /// A header's value, `M` the message whose hook fills it.
-pub(crate) struct Template<M>(Vec<Piece<Read<M>>>);
+pub(crate) struct Template<M>(Vec<Piece<Value<M>>>);
+
+struct Value<M> {
+    read: Read<M>,
+    /// Of a header, whose lines a newline parts; anywhere else that is a character of the value.
+    has_lines: bool,
+}
+
+/// What a template makes of an exchange.
+pub(crate) enum Filled {
+    Value(String),
+    /// One of its values is missing.
+    Absent,
+    /// What came out cannot stand in a header.
+    Unfit,
+}
 
 impl<M> Template<M> {
     /// `read` declares a value by its name in the plan.
@@ -12,19 +27,31 @@ impl<M> Template<M> {
         if text.contains(|c: char| c.is_ascii_control() && c != '\t') {
             return Err("the value has a line break or another control character".into());
         }
-        template::parse(text, |name| read(name.into())).map(Template)
+        let value = |name: &str| {
+            let family = name.split_once(':').map(|(family, _)| family);
+            let has_lines = family.is_none_or(|family| family.eq_ignore_ascii_case("request-header"));
+            Value { read: read(name.into()), has_lines }
+        };
+        template::parse(text, value).map(Template)
     }
 
-    /// None if one of the values is absent.
-    pub(crate) fn fill<'a>(&self, get: impl Fn(Read<M>) -> Option<&'a str>) -> Option<String> {
+    pub(crate) fn fill<'a>(&self, get: impl Fn(Read<M>) -> Option<&'a str>) -> Filled {
         let mut filled = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => filled.push_str(text),
-                Piece::Value(read) => push_lines(&mut filled, get(*read)?),
+                Piece::Value(value) => match get(value.read) {
+                    Some(text) if value.has_lines => push_lines(&mut filled, text),
+                    Some(text) => filled.push_str(text),
+                    None => return Filled::Absent,
+                },
             }
         }
-        Some(filled)
+        match witgate::field_value(&filled) {
+            Some(value) if value.len() == filled.len() => Filled::Value(filled),
+            Some(value) => Filled::Value(value.into()),
+            None => Filled::Unfit,
+        }
     }
 }
 

@@ -134,9 +134,11 @@ impl Config {
             Source::Header(name) if !witgate::is_header(name) => {
                 return Err(format!("token.header: `{name}` is no header name"));
             }
-            Source::Cookie(name) | Source::Query(name) if name.is_empty() => {
-                return Err("token: the name is empty".into());
+            // A token too (RFC 6265 4.1.1); by any other name no cookie would ever be found.
+            Source::Cookie(name) if !witgate::is_header(name) => {
+                return Err(format!("token.cookie: `{name}` is no cookie name"));
             }
+            Source::Query(name) if name.is_empty() => return Err("token: the name is empty".into()),
             _ => {}
         }
         for (claim, header) in &self.claims_to_headers {
@@ -155,21 +157,54 @@ impl Config {
     }
 }
 
+/// What the place of the token holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    Token(&'a str),
+    /// Nothing, or another scheme's credentials.
+    Nothing,
+    /// It was meant as a token, and is none.
+    Malformed,
+}
+
 impl Source {
-    /// The token in the value of its place; none if another scheme's credentials are there.
-    pub(crate) fn token<'a>(&self, value: &'a str) -> Option<&'a str> {
+    pub(crate) fn token<'a>(&self, value: &'a str) -> Found<'a> {
+        if let Source::Header(name) = self {
+            let value = value.trim_matches([' ', '\t']);
+            if names_bearer(value) {
+                return bearer(value).map_or(Found::Malformed, Found::Token);
+            }
+            if name.eq_ignore_ascii_case("authorization") {
+                return Found::Nothing;
+            }
+        }
         let value = value.trim();
-        let bearer = value
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim_start());
-        let token = match self {
-            Source::Header(name) if name.eq_ignore_ascii_case("authorization") => bearer?,
-            Source::Header(_) => bearer.unwrap_or(value),
-            Source::Cookie(_) | Source::Query(_) => value,
-        };
-        (!token.is_empty()).then_some(token)
+        if value.is_empty() { Found::Nothing } else { Found::Token(value) }
     }
+}
+
+const BEARER: &str = "bearer";
+
+/// Whether the word `bearer` stands anywhere in credentials: at their start, as in `Bearer=x`, or
+/// behind another scheme's. What is no token here may be one to an upstream that reads it less
+/// strictly, so that it must not pass as "no token".
+fn names_bearer(value: &str) -> bool {
+    value.split(|c: char| !is_token_character(c)).any(|word| word.eq_ignore_ascii_case(BEARER))
+}
+
+/// RFC 9110 5.6.2.
+fn is_token_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
+/// The token of bearer credentials: the scheme, spaces and one token68 (RFC 9110 11.4).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_start_matches(' ');
+    let body = token.trim_end_matches('=');
+    let is_token68 = !body.is_empty()
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+    (scheme.eq_ignore_ascii_case(BEARER) && is_token68).then_some(token)
 }
 
 fn yes() -> bool {

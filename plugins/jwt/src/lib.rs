@@ -16,16 +16,18 @@
 //! request can read `claim:NAME`.
 //!
 //! The headers of `claims_to_headers` are this policy's: what the client sent in them is removed
-//! first, also when there is no token or no such claim. Strings are written as they are, all else
-//! as JSON. A claim that cannot be a header (a line break) makes the token invalid.
+//! first, also when there is no token or no such claim. Strings are written as they are, but for white
+//! space at their edges, all else as JSON. A claim that cannot be a header (a line break) makes the token
+//! invalid.
 //!
 //! `consumer_claim` names the claim that holds the consumer's name; one whom the gateway does not
 //! know, or who is not subscribed to the API, gets 403, and 429 where the quota is used up.
 //!
 //! 401 with a challenge (RFC 6750): no token, or one that does not verify; repeated `Authorization`
 //! lines are no token. With `optional: true` a request without a token goes on unnamed; a bad token
-//! is refused all the same. 503: there are no keys to verify with, for now. `forward: false` keeps
-//! the token from the upstream.
+//! is refused all the same, and so is whatever was meant as one: credentials with the word `bearer`
+//! that are not the scheme, spaces and one token; a parameter that is there twice. 503: there are no
+//! keys to verify with, for now. `forward: false` keeps the token from the upstream.
 
 mod claims;
 mod config;
@@ -36,13 +38,14 @@ use witgate::token::{TokenFault, Verifier};
 use witgate::uri;
 
 use claims::Wanted;
+use config::Found;
 pub use config::{Config, Source};
 
 pub struct Jwt {
     verifier: Verifier,
     source: Source,
     token: Read,
-    /// Where the token is cut out of, if it is not passed on and not a header of its own.
+    /// What the token is one value of, and cut out of if it is not passed on; none for a header.
     around: Option<Read>,
     forward: bool,
     optional: bool,
@@ -66,19 +69,17 @@ impl Policy for Jwt {
             Source::Cookie(name) => format!("cookie:{name}"),
             Source::Query(name) => format!("query:{name}"),
         });
-        let mut around = None;
+        let around = match &source {
+            Source::Header(_) => None,
+            Source::Cookie(_) => (optional || !forward).then(|| plan.read("cookie")),
+            Source::Query(_) => Some(plan.read(":query")),
+        };
         if !forward {
             match &source {
-                Source::Header(name) => _ = plan.write([name]),
-                Source::Cookie(_) => {
-                    around = Some(plan.read("cookie"));
-                    plan.write(["cookie"]);
-                }
-                Source::Query(_) => {
-                    around = Some(plan.read(":query"));
-                    plan.write([":query"]);
-                }
-            }
+                Source::Header(name) => plan.write([name.as_str()]),
+                Source::Cookie(_) => plan.write(["cookie"]),
+                Source::Query(_) => plan.write([":query"]),
+            };
         }
 
         let mut names = Vec::new();
@@ -100,26 +101,56 @@ impl Policy for Jwt {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict, String> {
-        let token = match request.one(self.token) {
+        if self
+            .around
+            .and_then(|around| request.get(around))
+            .is_some_and(|text| text.len() > AROUND_BYTES_MAX)
+        {
+            return Ok(too_long().into());
+        }
+        let found = match request.one(self.token) {
             Ok(Some(value)) => self.source.token(value),
-            Ok(None) => None,
-            Err(_) => return Ok(unauthorized(INVALID_REQUEST, "the token was sent more than once").into()),
+            Ok(None) => Found::Nothing,
+            Err(_) => return Ok(unauthorized(INVALID_REQUEST, REPEATED).into()),
         };
-        match token {
-            Some(token) => Ok(self.judge(token, request)),
-            None if self.optional => Ok(self.unnamed()),
-            None => Ok(Reply::problem(401, "A token is missing").header(CHALLENGE, "Bearer").into()),
+        let sent = self.sent(request);
+        match found {
+            Found::Token(_) if sent > 1 && matches!(self.source, Source::Query(_)) => {
+                Ok(unauthorized(INVALID_REQUEST, REPEATED).into())
+            }
+            Found::Token(token) => Ok(self.judge(token, request)),
+            Found::Nothing if sent == 0 && self.optional => Ok(self.unnamed()),
+            Found::Nothing if sent == 0 => {
+                Ok(Reply::problem(401, "A token is missing").header(CHALLENGE, "Bearer").into())
+            }
+            Found::Nothing | Found::Malformed => Ok(refuse(TokenFault::Malformed).into()),
         }
     }
 }
 
 witgate::policy!(Jwt: on_request);
 
+/// Bytes of what a token is cut out of: of more there would be more left than a field may hold, and a
+/// call has its time.
+const AROUND_BYTES_MAX: usize = 80 << 10;
+
 const CHALLENGE: &str = "www-authenticate";
 const INVALID_REQUEST: &str = "invalid_request";
 const INVALID_TOKEN: &str = "invalid_token";
+const REPEATED: &str = "the token was sent more than once";
 
 impl Jwt {
+    /// How many values stand in the query or in the cookies under the token's name, in whatever
+    /// spelling: an upstream may take another one than the gateway did.
+    fn sent(&self, request: &Request) -> usize {
+        let text = self.around.and_then(|around| request.get(around)).unwrap_or("");
+        match &self.source {
+            Source::Header(_) => 0,
+            Source::Cookie(name) => uri::cookie_values(text, name).filter(|value| !value.is_empty()).count(),
+            Source::Query(name) => uri::query_values(text, name).filter(|value| !value.is_empty()).count(),
+        }
+    }
+
     fn judge(&self, token: &str, request: &Request) -> Verdict {
         let claims = match self.verifier.verify(token) {
             Ok(claims) => claims,
@@ -138,10 +169,12 @@ impl Jwt {
             for (header, value) in self.headers.iter().zip(values) {
                 let Some(header) = header else { continue };
                 verdict = match value {
-                    Some(value) if value.bytes().any(|byte| byte.is_ascii_control()) => {
-                        return unauthorized(INVALID_TOKEN, "a claim cannot be sent as a header").into();
-                    }
-                    Some(value) => verdict.set(header, value),
+                    Some(value) => match witgate::field_value(&value) {
+                        Some(value) => verdict.set(header, value),
+                        None => {
+                            return unauthorized(INVALID_TOKEN, "a claim cannot be sent as a header").into();
+                        }
+                    },
                     None => verdict.remove(header),
                 };
             }
@@ -160,6 +193,7 @@ impl Jwt {
             Source::Header(name) => verdict.remove(name),
             Source::Cookie(name) => match uri::cookie_without(text, name) {
                 Some(rest) if rest.is_empty() => verdict.remove("cookie"),
+                Some(rest) if witgate::field_value(&rest).is_none() => too_long().into(),
                 Some(rest) => verdict.set("cookie", rest),
                 None => verdict,
             },
@@ -169,6 +203,10 @@ impl Jwt {
             },
         }
     }
+}
+
+fn too_long() -> Reply {
+    Reply::problem(431, "The cookies are too long")
 }
 
 fn identify(name: Option<&str>) -> Result<(), Reply> {

@@ -43,7 +43,9 @@ fn a_bearer_token() {
 fn without_a_token() {
     let _host = host();
     let policy = jwt(json!({}));
-    for none in [None, Some("Basic Zm9v"), Some("Bearer"), Some("Bearer "), Some("good"), Some("")] {
+    for none in
+        [None, Some("Basic Zm9v"), Some("BearerX good"), Some("X-Bearer good"), Some("good"), Some("")]
+    {
         let verdict = policy.request(none.map(|value| ("authorization", value)));
         assert_eq!(verdict.status(), Some(401), "{none:?}");
         assert_eq!(challenge(&verdict), "Bearer", "{none:?}");
@@ -67,6 +69,66 @@ fn bad_tokens() {
         assert_eq!(verdict.status(), Some(503));
         assert_eq!(challenge(&verdict), "");
     }
+}
+
+#[test]
+fn what_was_meant_as_a_token_is_none_that_may_pass() {
+    let _host = host();
+    for optional in [false, true] {
+        let policy = jwt(json!({ "optional": optional }));
+        for bad in [
+            "Bearer",
+            "bearer ",
+            "Bearer\tgood",
+            "Bearer \tgood",
+            "\tBearer\tgood",
+            " Bearer,good",
+            "Bearer=good",
+            "Bearer, good",
+            "Bearer:good",
+            "Bearer \"good\"",
+            "Bearer good,",
+            "Bearer good x",
+            "Bearer good, Basic Zm9v",
+            "Bearer\u{a0}good",
+            "\u{a0}Bearer good",
+            "Basic Zm9v, Bearer good",
+            "Basic Zm9v,bearer good",
+            "Basic Zm9v Bearer good",
+            ",Bearer good",
+            "Bearer Bearer good",
+        ] {
+            let verdict = policy.request([("authorization", bad)]);
+            assert_eq!(verdict.status(), Some(401), "{bad:?}");
+            assert!(challenge(&verdict).contains("the token is malformed"), "{bad:?}");
+        }
+        let good = policy.request([("authorization", " Bearer  good ")]);
+        assert_eq!(good, Verdict::Proceed);
+    }
+    let elsewhere = jwt(json!({ "optional": true, "token": { "header": "x-token" } }));
+    for bad in ["Bearer\tgood", "Bearer", "x, Bearer good", "forged"] {
+        assert_eq!(elsewhere.request([("x-token", bad)]).status(), Some(401), "{bad:?}");
+    }
+    assert_eq!(elsewhere.request([("x-token", "")]), Verdict::Proceed);
+}
+
+#[test]
+fn a_token_hides_behind_no_other_value_of_its_name() {
+    let _host = host();
+    let query = jwt(json!({ "optional": true, "token": { "query": "jwt" } }));
+    let ask = |value: &str, query_text: &str| query.request([("query:jwt", value), (":query", query_text)]);
+    assert_eq!(ask("", "jwt=&jwt=forged").status(), Some(401));
+    assert_eq!(ask("good", "jwt=good&%6awt=forged").status(), Some(401));
+    assert_eq!(query.request([(":query", "JWT=forged")]).status(), Some(401));
+    assert_eq!(ask("good", "jwt=good&a=1").status(), None);
+    assert_eq!(ask("", "jwt=&a=1").status(), None);
+
+    let cookie = jwt(json!({ "optional": true, "token": { "cookie": "t" } }));
+    let ask = |value: &str, field: &str| cookie.request([("cookie:t", value), ("cookie", field)]);
+    assert_eq!(ask("", "t=; t=forged").status(), Some(401));
+    assert_eq!(ask("", "t=; a=1").status(), None);
+    // Browsers send a cookie of each path, the nearest first.
+    assert_eq!(ask("good", "t=good; t=old").status(), None);
 }
 
 #[test]
@@ -95,8 +157,19 @@ fn claims_become_headers_that_clients_cannot_set() {
             assert!(unnamed.removes(header), "{header}");
         }
     }
-    let split = policy.request([("authorization", "Bearer split")]);
-    assert_eq!(split.status(), Some(401));
+}
+
+#[test]
+fn claims_that_cannot_be_headers_as_they_are() {
+    let _host = host()
+        .token("edges", json!({ "sub": " Anna\t" }))
+        .token("delete", json!({ "sub": "\u{7f}" }))
+        .token("long", json!({ "sub": "a".repeat((64 << 10) + 1) }));
+    let policy = jwt(json!({ "claims_to_headers": { "sub": "x-user" } }));
+    assert_eq!(policy.request([("authorization", "Bearer edges")]).written("x-user"), Some("Anna"));
+    for bad in ["Bearer split", "Bearer delete", "Bearer long"] {
+        assert_eq!(policy.request([("authorization", bad)]).status(), Some(401), "{bad}");
+    }
 }
 
 #[test]
@@ -123,6 +196,19 @@ fn tokens_elsewhere_and_not_passed_on() {
     let verdict = cookie.request([("cookie:session", "good"), ("cookie", "a=1; session=good")]);
     assert_eq!(verdict.written("cookie"), Some("a=1"));
     assert!(cookie.request([("cookie:session", "good"), ("cookie", "session=good")]).removes("cookie"));
+
+    for (crumbs, expected) in [
+        (";".repeat(80_000), None),
+        (";".repeat(80 << 10), Some(431)),
+        ("a=1;".repeat(16_000), None),
+        ("a=1;".repeat(17_000), Some(431)),
+    ] {
+        let field = format!("{crumbs} session=good");
+        let verdict = cookie.request([("cookie:session", "good"), ("cookie", &*field)]);
+        assert_eq!(verdict.status(), expected);
+        let blank = crumbs.starts_with(';');
+        assert_eq!(verdict.removes("cookie"), expected.is_none() && blank);
+    }
 
     let query = jwt(json!({ "token": { "query": "jwt" }, "forward": false }));
     let verdict = query.request([("query:jwt", "good"), (":query", "jwt=good&a=1")]);
@@ -179,6 +265,9 @@ fn mistakes() {
         json!({ "secret": "s", "leeway": 5 }),
         json!({ "secret": "s", "token": { "body": "x" } }),
         json!({ "secret": "s", "token": { "cookie": "" } }),
+        json!({ "secret": "s", "token": { "cookie": "a;b" } }),
+        json!({ "secret": "s", "token": { "cookie": "a=b" } }),
+        json!({ "secret": "s", "token": { "query": "" } }),
         json!({ "secret": "s", "token": { "header": "a b" } }),
         json!({ "secret": "s", "claims_to_headers": { "sub": "x user" } }),
         json!({ "secret": "s", "claims_to_headers": { "sub": "x-a", "iss": "X-A" } }),

@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 
 type Answer = Result<FetchResponse, FetchError>;
 
+/// What a header line takes in a guest's memory beside its name and its value.
+const FIELD_BYTES: usize = 64;
+
 impl Host for Guest {
     async fn fetch(&mut self, request: FetchRequest) -> Answer {
         match self.start(request) {
@@ -20,15 +23,30 @@ impl Host for Guest {
 
     async fn fetch_all(&mut self, requests: Vec<FetchRequest>) -> Vec<Answer> {
         let started: Vec<_> = requests.into_iter().map(|request| self.start(request)).collect();
+        // The guest gets all of them at once: each fits by itself, together they must too.
+        let mut room = Room(self.answer_bytes_max());
         let mut answers = Vec::with_capacity(started.len());
         // All are under way already; waiting in order takes as long as the slowest.
         for answer in started {
-            answers.push(match answer {
+            let answer = match answer {
                 Ok(answer) => answer.await.unwrap_or(Err(FetchError::Connect)),
                 Err(error) => Err(error),
-            });
+            };
+            answers.push(answer.and_then(|answer| room.admit(answer)));
         }
         answers
+    }
+}
+
+/// Bytes of a guest's memory that the answers of one call may still take.
+struct Room(usize);
+
+impl Room {
+    fn admit(&mut self, answer: FetchResponse) -> Answer {
+        let fields: usize =
+            answer.headers.iter().map(|(name, value)| name.len() + value.len() + FIELD_BYTES).sum();
+        self.0 = self.0.checked_sub(answer.body.len() + fields).ok_or(FetchError::TooLarge)?;
+        Ok(answer)
     }
 }
 
@@ -38,12 +56,35 @@ impl Guest {
         if !self.about.grants.upstreams.contains(&request.upstream) {
             return Err(FetchError::NotGranted);
         }
-        // Whatever comes back must fit beside what the guest has already.
-        let bytes_max = self.memory_left() / 2;
+        let bytes_max = self.answer_bytes_max();
         let facts = self.facts.as_mut().ok_or(FetchError::NotGranted)?;
         facts.fetches_left = facts.fetches_left.checked_sub(1).ok_or(FetchError::TooLarge)?;
         let (reply, answer) = oneshot::channel();
+        self.fetched = true;
         facts.port.0.send(FetchJob { request, bytes_max, reply }).map_err(|_| FetchError::Connect)?;
         Ok(answer)
+    }
+
+    /// Whatever comes back must fit beside what the guest has already, and what it makes of it too.
+    fn answer_bytes_max(&self) -> usize {
+        self.memory_left() / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_fit_together() {
+        let answer = |bytes: usize| FetchResponse {
+            status: 200,
+            headers: vec![("a".into(), "b".into())],
+            body: vec![0; bytes],
+        };
+        let mut room = Room(1000);
+        assert!(room.admit(answer(600)).is_ok());
+        assert!(matches!(room.admit(answer(400)), Err(FetchError::TooLarge)));
+        assert!(room.admit(answer(200)).is_ok(), "one that does not fit takes no room");
     }
 }
