@@ -347,6 +347,14 @@ fn time_in_the_host_is_a_fibers_time() {
 }
 
 #[test]
+fn a_policy_of_which_no_instance_can_be_made_is_quarantined() {
+    let origin = Origin::mirror();
+    let policy = probe(json!({"bucket": "b", "configure": {"do": "fail_later", "after": 1}}));
+    let gateway = start(&origin, json!([with(policy, json!({"allow": {"buckets": ["b"]}}))]));
+    eventually("quarantine", || gateway.get("/echo").expect(503).text().contains("policy_quarantined"));
+}
+
+#[test]
 fn a_policy_that_keeps_failing_is_put_out_of_service_and_comes_back() {
     let origin = Origin::mirror();
     let gateway = start(&origin, json!([told(&[])]));

@@ -143,6 +143,10 @@ enum Act {
         key: String,
         bytes: usize,
     },
+    /// Fails in all instances but the first ones.
+    FailLater {
+        after: i64,
+    },
     /// Adds 1 to the metric.
     Metric,
     Log {
@@ -376,6 +380,10 @@ fn perform(act: &Act, values: &Values, note: &[u8]) -> Result<Verdict, String> {
                 bucket.set(key, &value, 0);
                 bucket.increment("turns", 1, 0);
             }
+        }
+        Act::FailLater { after } => {
+            let bucket = state.bucket.as_ref().ok_or("no bucket")?;
+            if bucket.increment("made", 1, 0) > *after { Err("no more".into()) } else { Ok(Verdict::Proceed) }
         }
         Act::Metric => {
             metrics::add(state.metric.ok_or("no metric")?, 1.0);
