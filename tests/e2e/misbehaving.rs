@@ -355,6 +355,19 @@ fn a_policy_of_which_no_instance_can_be_made_is_quarantined() {
 }
 
 #[test]
+fn no_text_of_a_policy_begins_a_line_of_the_log() {
+    let origin = Origin::mirror();
+    let gateway = start(&origin, json!([told(&["x-a"])]));
+    let forged = "x\nFORGED one\r\u{1b}[2Jend";
+    gateway.send(ask(&json!({"do": "log", "text": forged}))).expect(200);
+    gateway.send(ask(&json!({"do": "error", "text": forged}))).expect(503);
+    gateway.send(ask(&json!({"do": "edits", "edits": [{"set": [forged, "1"]}]}))).expect(503);
+    let escaped = r"x\nFORGED one\r\u{1b}[2Jend";
+    eventually("three lines", || gateway.log().text().matches(escaped).count() == 3);
+    assert!(!gateway.log().lines().iter().any(|line| line.starts_with("FORGED")));
+}
+
+#[test]
 fn a_policy_that_keeps_failing_is_put_out_of_service_and_comes_back() {
     let origin = Origin::mirror();
     let gateway = start(&origin, json!([told(&[])]));

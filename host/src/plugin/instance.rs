@@ -15,6 +15,7 @@ use super::plan::{Ask, Plan};
 use super::seats::Seat;
 use super::ticker::{TICK, Ticking};
 use super::trap;
+use crate::telemetry::trace::one_line;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Lift, ResourceAny, TypedFunc};
@@ -304,8 +305,8 @@ impl Instance {
             guest.ran.reset();
             self.store.set_epoch_deadline(1);
         } else {
-            self.store.set_epoch_deadline(ticks.saturating_add(1));
             // The tick in progress is as good as over, so one more makes sure of the whole time.
+            self.store.set_epoch_deadline(ticks.saturating_add(1));
         }
     }
 
@@ -361,15 +362,15 @@ fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
 }
 
 fn error(text: String) -> Failure {
-    Failure::Error(bounded(text))
+    Failure::Error(told(&text))
 }
 
-fn bounded(mut text: String) -> String {
-    bound(&mut text);
-    text
+/// What is kept of a guest's text: a part of one line.
+pub fn told(text: &str) -> String {
+    one_line(text, ERROR_BYTES_MAX).into_owned()
 }
 
-/// Cuts a guest's text to what is kept of it.
+/// Cuts a text of several lines to what is kept of it.
 pub(super) fn bound(text: &mut String) {
     if text.len() > ERROR_BYTES_MAX {
         let end = (0..=ERROR_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -3,6 +3,7 @@
 //! `cli` sets it up once; whoever can fail at every request asks a `Throttle` before it logs.
 //! Never carries exchanges: those have the access log.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +46,33 @@ pub fn init(format: Format) -> Result<(), String> {
 fn filter(text: Option<&str>) -> Result<EnvFilter, String> {
     let text = text.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(FILTER_DEFAULT);
     EnvFilter::try_new(text).map_err(|error| format!("{FILTER_VARIABLE}={text:?} is no filter: {error}"))
+}
+
+/// A stranger's text as a part of one line: no character of it can begin another line, or reach a
+/// terminal as a command, and no more than `bytes_max` of it is shown.
+pub fn one_line(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    let end = (0..=text.len().min(bytes_max)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let (kept, cut) = (&text[..end], end < text.len());
+    if !cut && !kept.contains(breaks) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(kept.len() + 16);
+    for letter in kept.chars() {
+        match breaks(letter) {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    if cut {
+        line.push('…');
+    }
+    Cow::Owned(line)
+}
+
+/// Controls, and what else ends a line or turns its direction where it is shown.
+fn breaks(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Lets an event that may come with every request through once a second, and says how many it
@@ -120,6 +148,17 @@ mod tests {
         assert!(filter(Some("warn,witgate::upstream=debug")).is_ok());
         let told = filter(Some("witgate=loud")).unwrap_err();
         assert!(told.starts_with("WITGATE_LOG=\"witgate=loud\" is no filter"), "{told}");
+    }
+
+    #[test]
+    fn a_strangers_text_stays_on_its_line() {
+        assert_eq!(one_line("plain, ümlaut \\n", 99), "plain, ümlaut \\n");
+        assert_eq!(
+            one_line("a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}b", 99),
+            r"a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}b"
+        );
+        assert_eq!(one_line("äää", 3), "ä…");
+        assert_eq!(one_line("", 0), "");
     }
 
     #[test]

@@ -7,7 +7,13 @@
 /// Never shows what may be secret: keys, tokens, passwords and data, of which only the length is
 /// told.
 macro_rules! called {
-    ($($told:tt)*) => { tracing::trace!(target: "hostcall", $($told)*) };
+    ($($told:tt)*) => {
+        tracing::trace!(
+            target: "hostcall",
+            "{}",
+            crate::telemetry::trace::one_line(&format!($($told)*), super::log::MESSAGE_BYTES_MAX)
+        )
+    };
 }
 
 mod consumers;
@@ -59,9 +65,6 @@ fn room<T>(table: &[T]) -> std::result::Result<(), String> {
     if table.len() >= super::guest::HANDLES_MAX {
         return Err(format!("at most {} handles of a kind are allowed", super::guest::HANDLES_MAX));
     }
-    table.push(handle);
-    Ok(table.len() as u32 - 1)
-}
     Ok(())
 }
 
@@ -75,6 +78,9 @@ fn short(name: &str) -> std::result::Result<(), String> {
 /// Adds a handle to one of the guest's tables, within the bound.
 fn keep<T>(table: &mut Vec<T>, handle: T) -> std::result::Result<u32, String> {
     room(table)?;
+    table.push(handle);
+    Ok(table.len() as u32 - 1)
+}
 
 #[cfg(test)]
 mod tests {
