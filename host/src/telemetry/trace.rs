@@ -3,12 +3,15 @@
 //! `cli` sets it up once; whoever can fail at every request asks a `Throttle` before it logs.
 //! Never carries exchanges: those have the access log.
 
+use super::queue::Queue;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Which events are shown: the syntax of `tracing_subscriber`, such as `info,witgate::upstream=debug`.
 pub const FILTER_VARIABLE: &str = "WITGATE_LOG";
@@ -22,17 +25,72 @@ pub enum Format {
     Json,
 }
 
+/// For how long the end of the process waits for a reader of standard error.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Shows events on standard error; standard output may be the access log's. Once a process.
 ///
 /// # Errors
 /// A sentence for the operator: the filter is none, or there is a subscriber already.
 pub fn init(format: Format) -> Result<(), String> {
+    subscribe(format, std::io::stderr)
+}
+
+/// As `init`, but whoever logs never waits for standard error, which a worker must not.
+///
+/// # Errors
+/// As of `init`, or there is no thread.
+pub fn init_queued(format: Format) -> Result<Queued, String> {
+    let queue = Arc::<Queue>::default();
+    let writer = Arc::clone(&queue);
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || writer.run(std::io::stderr()))
+        .map_err(|error| format!("no thread for the log: {error}"))?;
+    let queued = Queued(queue);
+    let lines = queued.clone();
+    subscribe(format, move || lines.clone())?;
+    Ok(queued)
+}
+
+/// The way to standard error by a queue.
+#[derive(Clone, Debug)]
+pub struct Queued(Arc<Queue>);
+
+impl Queued {
+    /// A line that is no event.
+    pub fn say(&self, line: &str) {
+        self.0.push(format!("{line}\n").as_bytes());
+    }
+
+    /// Before the process ends: waits for what was said, but not for ever.
+    pub fn flush(&self) {
+        self.0.flush(FLUSH_PATIENCE);
+    }
+}
+
+/// An event comes as one piece, with its end.
+impl Write for Queued {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn subscribe<W>(format: Format, writer: W) -> Result<(), String>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = filter(std::env::var(FILTER_VARIABLE).ok().as_deref())?;
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // Told on standard error too, which panics when that is what takes nothing.
         .log_internal_errors(false)
         .with_ansi(colour);
