@@ -44,6 +44,23 @@ fn a_log_that_cannot_grow_costs_lines_and_not_the_gateway() {
     assert!(gateway.is_running());
 }
 
+/// It reads up to the ready line, and then nothing, without going away.
+#[test]
+fn a_reader_of_standard_error_that_stalls_holds_up_nobody() {
+    let origin = Origin::mirror();
+    let reader = "mkfifo log\nexec 9<>log\ngrep -m 1 'witgate ready:' <log &";
+    let gateway = setup_with_probe()
+        .by_shell(reader, "2>log")
+        .start(&echo(&origin, json!([told(&[])])).simple("calm", json!([])).upstream("calm", &origin).text());
+    let line = json!({"do": "log", "text": "x".repeat(4000)}).to_string();
+    // Four times what a pipe holds.
+    for _ in 0..64 {
+        gateway.send(Request::get("/echo").header("x-do", &line)).expect(200);
+    }
+    gateway.get("/calm").expect(200);
+    assert!(gateway.stop().success());
+}
+
 #[test]
 fn code_that_cannot_be_kept_is_told_and_what_runs_goes_on() {
     let origin = Origin::mirror();

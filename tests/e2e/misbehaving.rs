@@ -297,6 +297,76 @@ fn p99(gateway: &Gateway, end: Instant) -> Duration {
     waits[waits.len() * 99 / 100]
 }
 
+/// Of a policy that ran out of time before, so that it runs on fibers.
+#[test]
+fn others_are_served_at_each_tick_of_a_loop() {
+    let origin = Origin::mirror();
+    let spins = with(told(&[]), json!({"limits": {"time": "2s"}}));
+    let config = Config::new()
+        .upstream("up", &origin)
+        .api(json!({"name": "echo", "path": "/echo", "upstream": "up", "chain": [spins]}))
+        .api(json!({"name": "calm", "path": "/calm", "upstream": "up"}))
+        .set("server.workers", json!(1));
+    let gateway = setup_with_probe().start(&config.text());
+    let spin = ask(&json!({"do": "spin"}));
+    gateway.send(spin.clone()).expect_problem(503, "policy_timeout");
+    let answered = std::thread::scope(|scope| {
+        let spinner = scope.spawn(|| gateway.send(spin).expect_problem(503, "policy_timeout"));
+        let mut answered = 0;
+        while !spinner.is_finished() {
+            gateway.get("/calm").expect(200);
+            answered += 1;
+        }
+        answered
+    });
+    // The loop has two thousand ticks. Were it called again at once, two hundred of them would pass
+    // between two looks at the sockets.
+    assert!(answered > 30, "{answered} requests of others while a loop ran");
+}
+
+#[test]
+fn time_in_the_host_is_a_fibers_time() {
+    const TICKS: u64 = 100;
+    let origin = Origin::mirror();
+    let policy = probe(json!({
+        "reads": ["x-do"], "writes": ["x-value"], "bucket": "b", "request": {"do": "told"},
+    }));
+    let limits = json!({"time": format!("{TICKS}ms"), "memory": "64MiB"});
+    let policy = with(policy, json!({"limits": limits, "allow": {"buckets": ["b"]}}));
+    // One worker, whose next instance is on a fiber.
+    let config = echo(&origin, json!([policy])).set("server.workers", json!(1));
+    let gateway = setup_with_probe().start(&config.text());
+    gateway.send(ask(&json!({"do": "spin"}))).expect_problem(503, "policy_timeout");
+    let fill = json!({"do": "fill", "key": "k", "bytes": 24 << 20});
+    gateway.send(ask(&fill)).expect_problem(503, "policy_timeout");
+    let turns = gateway.send(ask(&json!({"do": "get", "key": "turns"}))).expect(200);
+    // `(none)` on a machine that has no time for a single one.
+    let turns = turns.json()["headers"]["x-value"][0].as_str().unwrap().parse().unwrap_or(0);
+    // Each turn copies 24 MiB twice, which takes several ticks but is looked at once.
+    assert!(turns < TICKS / 2, "{turns} turns in {TICKS} ticks");
+}
+
+#[test]
+fn a_policy_of_which_no_instance_can_be_made_is_quarantined() {
+    let origin = Origin::mirror();
+    let policy = probe(json!({"bucket": "b", "configure": {"do": "fail_later", "after": 1}}));
+    let gateway = start(&origin, json!([with(policy, json!({"allow": {"buckets": ["b"]}}))]));
+    eventually("quarantine", || gateway.get("/echo").expect(503).text().contains("policy_quarantined"));
+}
+
+#[test]
+fn no_text_of_a_policy_begins_a_line_of_the_log() {
+    let origin = Origin::mirror();
+    let gateway = start(&origin, json!([told(&["x-a"])]));
+    let forged = "x\nFORGED one\r\u{1b}[2Jend";
+    gateway.send(ask(&json!({"do": "log", "text": forged}))).expect(200);
+    gateway.send(ask(&json!({"do": "error", "text": forged}))).expect(503);
+    gateway.send(ask(&json!({"do": "edits", "edits": [{"set": [forged, "1"]}]}))).expect(503);
+    let escaped = r"x\nFORGED one\r\u{1b}[2Jend";
+    eventually("three lines", || gateway.log().text().matches(escaped).count() == 3);
+    assert!(!gateway.log().lines().iter().any(|line| line.starts_with("FORGED")));
+}
+
 #[test]
 fn a_policy_that_keeps_failing_is_put_out_of_service_and_comes_back() {
     let origin = Origin::mirror();

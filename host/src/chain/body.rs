@@ -10,7 +10,7 @@ use super::turn::{finish, give_back, lease, lend, settle};
 use super::{Stop, edit};
 use crate::message::body::{Body, BodyError};
 use crate::message::id::RequestId;
-use crate::plugin::instance::Filter;
+use crate::plugin::instance::{Filter, told};
 use crate::plugin::{BodyVerdict, ChunkVerdict, Direction, Failure, Lease, Pool, Reply};
 use crate::telemetry::metric::{Hook, Verdict as Outcome};
 use bytes::{Bytes, BytesMut};
@@ -273,6 +273,7 @@ async fn flow(
             Ok(ChunkVerdict::Abort(why)) => {
                 metrics.call(Hook::Chunk, Outcome::Respond, nanos);
                 let policy = pool.policy().label();
+                let why = told(&why);
                 tracing::info!(target: "policy", %policy, request = %request, "broke a body off: {why}");
                 let _ = send.send(Err("broken off by a policy".into())).await;
                 return Ok(());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::config::diagnostic::Report;
 use crate::config::model::{Api, At, Config, HostField, Link, Policy, Rewrite};
 use crate::config::{self, Loaded};
+use crate::telemetry::trace::one_line;
 
 /// What is to be said of the policy at a place: what it reads, writes and is granted, a line each.
 #[derive(Clone, Debug)]
@@ -113,7 +114,8 @@ fn explanation(config: &Config, path: &Path, notes: &[Note]) -> String {
             for (index, policy) in part.chain.iter().filter_map(|link| policy_of(config, link)).enumerate() {
                 lines.push(format!("    {}. {}", index + 1, called(policy)));
                 let about = notes.iter().filter(|note| note.policy == policy.at).flat_map(|note| &note.lines);
-                lines.extend(about.map(|line| format!("       {line}")));
+                // Names that a component chose stand in them.
+                lines.extend(about.map(|line| format!("       {}", one_line(line, usize::MAX))));
             }
         }
     }
@@ -207,7 +209,13 @@ apis:
             if mistake {
                 report.push(Diagnostic::error(&policy.config_at, "plugin `request-id` says: no"));
             }
-            vec![Note { policy: policy.at.clone(), lines: vec!["writes x-request-id".to_owned()] }]
+            vec![Note {
+                policy: policy.at.clone(),
+                lines: vec![
+                    "writes x-request-id".to_owned(),
+                    "reads context:a\n  2. cors\u{1b}[2J".to_owned(),
+                ],
+            }]
         };
         let code = run(&path, json, describe, &mut out, &mut err).unwrap();
         let clean = |bytes: Vec<u8>| {
@@ -229,11 +237,13 @@ flights: /flights (taken off) on every host
   GET /{id}: upstream flights
     1. ids (request-id)
        writes x-request-id
+       reads context:a\\n  2. cors\\u{1b}[2J
     2. cors
   PUT: upstream flights
   all other requests: upstream flights
     1. ids (request-id)
        writes x-request-id
+       reads context:a\\n  2. cors\\u{1b}[2J
 "
         );
     }

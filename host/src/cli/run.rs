@@ -41,19 +41,32 @@ pub fn run(arguments: Arguments) -> ExitCode {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    if let Err(why) = trace::init(format) {
-        return super::fail(&why);
-    }
+    let log = match trace::init_queued(format) {
+        Ok(log) => log,
+        Err(why) => return super::fail(&why),
+    };
+    let code = match served(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // After what was logged, and like that without waiting for a reader that takes nothing.
+            log.say(why.trim_end());
+            ExitCode::FAILURE
+        }
+    };
+    log.flush();
+    code
+}
+
+/// # Errors
+/// Why it could not start, or was cut short.
+fn served(arguments: Arguments) -> Result<(), String> {
     // Where the allocator asks for huge pages, memory would come in pieces of 2 MiB of which little is
     // used: a third of what a gateway with twenty plugins takes. Without them nothing runs slower.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     // Everything that builds TLS is given its provider; this is for what a library makes itself.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let origin = match &arguments.to {
-        Some(to) => match config::reverse_proxy(to, arguments.listen) {
-            Ok(config) => Origin::Given(Box::new(config)),
-            Err(why) => return super::fail(&why),
-        },
+        Some(to) => Origin::Given(Box::new(config::reverse_proxy(to, arguments.listen)?)),
         None => Origin::File(arguments.config),
     };
     // One thread would do for what the control runtime does, but a reload blocks one.
@@ -61,34 +74,30 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .worker_threads(2)
         .thread_name("control")
         .enable_all()
-        .build();
-    match control {
-        Ok(control) => {
-            let code = control.block_on(serve(origin));
-            // A component may still be compiled: its process ends with this one.
-            control.shutdown_background();
-            code
-        }
-        Err(error) => super::fail(&format!("no runtime: {error}")),
-    }
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let served = control.block_on(serve(origin));
+    // A component may still be compiled: its process ends with this one.
+    control.shutdown_background();
+    served
 }
 
-async fn serve(origin: Origin) -> ExitCode {
+async fn serve(origin: Origin) -> Result<(), String> {
     let signals = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
-        return super::fail("the operating system gives no signals");
+        return Err("the operating system gives no signals".into());
     };
     // Where the kernel bounds files, a log that has grown that far is an error of the write and not the end.
     let _too_long = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
     let started = tokio::select! {
         started = tokio::spawn(Gateway::start(origin)) => started,
-        _ = terminate.recv() => return super::fail("stopped before it served"),
-        _ = interrupt.recv() => return super::fail("stopped before it served"),
+        _ = terminate.recv() => return Err("stopped before it served".into()),
+        _ = interrupt.recv() => return Err("stopped before it served".into()),
     };
     let gateway = match started {
         Ok(Ok(gateway)) => gateway,
-        Ok(Err(why)) => return super::fail(&why),
-        Err(error) => return super::fail(&format!("the gateway cannot start: {error}")),
+        Ok(Err(why)) => return Err(why),
+        Err(error) => return Err(format!("the gateway cannot start: {error}")),
     };
     // In a task of its own: compiling takes its time, and a signal to stop must not wait for it.
     let asked = Arc::new(Notify::new());
@@ -106,9 +115,9 @@ async fn serve(origin: Origin) -> ExitCode {
     tracing::info!("stopping");
     let stopping = tokio::spawn(async move { gateway.stop().await });
     tokio::select! {
-        _ = stopping => ExitCode::SUCCESS,
-        _ = terminate.recv() => super::fail("stopped at once"),
-        _ = interrupt.recv() => super::fail("stopped at once"),
+        _ = stopping => Ok(()),
+        _ = terminate.recv() => Err("stopped at once".into()),
+        _ = interrupt.recv() => Err("stopped at once".into()),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::chain::step::{Step, StepPlan};
 use crate::config::model::{At, Config, Isolation, OnError, Policy as Written};
 use crate::config::{Diagnostic, Report};
 use crate::plugin::engine::MEMORY_BYTES_MAX;
+use crate::plugin::instance::told;
 use crate::plugin::plan::OnError as Fallback;
 use crate::plugin::{Plugin, Policy, Settings};
 use crate::snapshot::Snapshot;
@@ -176,7 +177,11 @@ impl<'a> Policies<'a> {
                 refuse(
                     report,
                     at,
-                    format!("plugin `{}` made a plan that is not allowed: {why}", policy.plugin.name()),
+                    format!(
+                        "plugin `{}` made a plan that is not allowed: {}",
+                        policy.plugin.name(),
+                        told(&why)
+                    ),
                 );
                 None
             }

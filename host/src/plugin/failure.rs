@@ -3,6 +3,7 @@
 //! Made by `instance`, `pool` and `chain`; `exchange` maps it to a reason. The text is for the
 //! log only: it never reaches a client.
 
+use super::instance::told;
 use crate::telemetry::reason::Reason;
 
 /// Why a hook gave no verdict that can be used.
@@ -55,10 +56,27 @@ impl std::fmt::Display for Failure {
             Failure::Trap(text) => write!(f, "trapped: {text}"),
             Failure::Timeout => f.write_str("ran out of time"),
             Failure::Memory => f.write_str("ran out of memory"),
-            Failure::Return(text) => write!(f, "returned what is not allowed: {text}"),
+            // Names that the guest chose stand in it, of any length.
+            Failure::Return(text) => write!(f, "returned what is not allowed: {}", told(text)),
             Failure::Quarantined => f.write_str("is in quarantine"),
             Failure::Busy => f.write_str("has no free instance"),
             Failure::Instance(text) => write!(f, "could not be instantiated: {text}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_guest_stay_on_the_line() {
+        let failure = Failure::Return(format!("`x\n2026 INFO forged\u{1b}[0m` {}", "x".repeat(9_999)));
+        let told = failure.to_string();
+        assert!(
+            told.starts_with(r"returned what is not allowed: `x\n2026 INFO forged\u{1b}[0m` xxx"),
+            "{told}"
+        );
+        assert!(told.len() < 2_000, "{}", told.len());
     }
 }

@@ -11,7 +11,8 @@ use crate::state::{Bucket, Limiter};
 use crate::telemetry::metric::GuestMetric;
 use crate::token::Verifier;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Result, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -36,8 +37,9 @@ pub struct Guest {
     pub(super) metrics: Vec<Arc<GuestMetric>>,
     /// Log lines that this call may still write.
     pub(super) lines_left: u32,
-    /// Epoch ticks that a guest on a fiber may still run.
-    pub(super) ticks_left: u64,
+    /// For how long a guest on a fiber may run, and how long it has.
+    pub(super) time_max: Duration,
+    pub(super) ran: Arc<Ran>,
     pub(super) out_of_time: bool,
     memory_bytes: usize,
     memory_bytes_max: usize,
@@ -68,7 +70,8 @@ impl Guest {
             buckets: Vec::new(),
             metrics: Vec::new(),
             lines_left: 0,
-            ticks_left: 0,
+            time_max: Duration::ZERO,
+            ran: Arc::default(),
             out_of_time: false,
             memory_bytes: 0,
             memory_bytes_max,
@@ -117,15 +120,56 @@ impl Guest {
     }
 
     /// Called when an epoch tick passes while the guest runs on a fiber: others get their turn, and
-    /// the guest its end when it has used its ticks.
+    /// the guest its end when it has used its time. Told by the clock and not by the number of ticks:
+    /// a guest that is in the host for long sees few of them.
     pub(super) fn tick(mut store: StoreContextMut<'_, Guest>) -> Result<UpdateDeadline> {
         let guest = store.data_mut();
-        guest.ticks_left = guest.ticks_left.saturating_sub(1);
-        if guest.ticks_left == 0 {
+        if guest.ran.so_far() >= guest.time_max {
             guest.out_of_time = true;
             return Ok(UpdateDeadline::Interrupt);
         }
-        Ok(UpdateDeadline::Yield(1))
+        // The runtime looks at its sockets before it wakes who yields this way. Who only wakes itself
+        // is called again at once, for as many turns as a worker takes between two such looks.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    }
+}
+
+/// How long a call on a fiber has run: its waits for a fetch, and for its turn after a yield, are not
+/// the guest's. Behind a lock that is never waited for, since the store is lent out while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Ran(Mutex<Stretches>);
+
+#[derive(Debug, Default)]
+struct Stretches {
+    ended: Duration,
+    /// When the stretch that is not over began.
+    since: Option<Instant>,
+}
+
+impl Ran {
+    /// A new call starts.
+    pub(super) fn reset(&self) {
+        *self.stretches() = Stretches::default();
+    }
+
+    pub(super) fn resume(&self) {
+        self.stretches().since = Some(Instant::now());
+    }
+
+    pub(super) fn pause(&self) {
+        let mut stretches = self.stretches();
+        if let Some(since) = stretches.since.take() {
+            stretches.ended += since.elapsed();
+        }
+    }
+
+    fn so_far(&self) -> Duration {
+        let stretches = self.stretches();
+        stretches.ended + stretches.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn stretches(&self) -> MutexGuard<'_, Stretches> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,13 +8,14 @@ use super::block::{Block, Given, Note};
 use super::exports::{Answer, Hooks};
 use super::facts::Facts;
 use super::failure::Failure;
-use super::guest::Guest;
+use super::guest::{Guest, Ran};
 use super::hook::{Hook, Parameters, Values};
 use super::load::Plugin;
 use super::plan::{Ask, Plan};
 use super::seats::Seat;
 use super::ticker::{TICK, Ticking};
 use super::trap;
+use crate::telemetry::trace::one_line;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, Lift, ResourceAny, TypedFunc};
@@ -77,8 +78,9 @@ impl Instance {
         let linked = if fiber {
             store.epoch_deadline_callback(Guest::tick);
             store.set_epoch_deadline(1);
-            store.data_mut().ticks_left = start_ticks;
-            plugin.pre.instantiate_async(&mut store).await
+            store.data_mut().time_max = time_of(start_ticks);
+            let ran = store.data().ran.clone();
+            waited(&ran, plugin.pre.instantiate_async(&mut store)).await?
         } else {
             store.epoch_deadline_trap();
             store.set_epoch_deadline(start_ticks.saturating_add(1));
@@ -249,7 +251,8 @@ impl Instance {
     pub async fn close_filter(&mut self, filter: Filter) -> Result<(), Failure> {
         self.prepare(self.ticks);
         let closed = if self.fiber {
-            waited(filter.0.resource_drop_async(&mut self.store)).await?
+            let ran = self.store.data().ran.clone();
+            waited(&ran, filter.0.resource_drop_async(&mut self.store)).await?
         } else {
             filter.0.resource_drop(&mut self.store)
         };
@@ -303,11 +306,12 @@ impl Instance {
     fn prepare(&mut self, ticks: u64) {
         let guest = self.store.data_mut();
         guest.lines_left = LINES_MAX;
-        // The tick in progress is as good as over, so one more makes sure of the whole time.
         if self.fiber {
-            guest.ticks_left = ticks.saturating_add(1);
+            guest.time_max = time_of(ticks);
+            guest.ran.reset();
             self.store.set_epoch_deadline(1);
         } else {
+            // The tick in progress is as good as over, so one more makes sure of the whole time.
             self.store.set_epoch_deadline(ticks.saturating_add(1));
         }
     }
@@ -318,7 +322,8 @@ impl Instance {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let result = if self.fiber {
-            waited(typed.call_async(&mut self.store, params)).await?
+            let ran = self.store.data().ran.clone();
+            waited(&ran, typed.call_async(&mut self.store, params)).await?
         } else {
             typed.call(&mut self.store, params)
         };
@@ -326,9 +331,21 @@ impl Instance {
     }
 }
 
-/// What a call on a fiber came to, unless the guest waits for too long.
-async fn waited<T>(call: impl Future<Output = T>) -> Result<T, Failure> {
-    tokio::time::timeout(WAIT_MAX, call).await.map_err(|_| Failure::Timeout)
+/// What a call on a fiber came to, unless the guest waits for too long. `ran` counts only while it runs.
+async fn waited<T>(ran: &Ran, call: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut call = std::pin::pin!(call);
+    let counted = std::future::poll_fn(|context| {
+        ran.resume();
+        let polled = call.as_mut().poll(context);
+        ran.pause();
+        polled
+    });
+    tokio::time::timeout(WAIT_MAX, counted).await.map_err(|_| Failure::Timeout)
+}
+
+/// What so many ticks come to.
+fn time_of(ticks: u64) -> Duration {
+    TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 
 fn configure_ticks(ticks: u64) -> u64 {
@@ -351,15 +368,15 @@ fn failure(store: &Store<Guest>, error: wasmtime::Error) -> Failure {
 }
 
 fn error(text: String) -> Failure {
-    Failure::Error(bounded(text))
+    Failure::Error(told(&text))
 }
 
-fn bounded(mut text: String) -> String {
-    bound(&mut text);
-    text
+/// What is kept of a guest's text: a part of one line.
+pub fn told(text: &str) -> String {
+    one_line(text, ERROR_BYTES_MAX).into_owned()
 }
 
-/// Cuts a guest's text to what is kept of it.
+/// Cuts a text of several lines to what is kept of it.
 pub(super) fn bound(text: &mut String) {
     if text.len() > ERROR_BYTES_MAX {
         let end = (0..=ERROR_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -164,7 +164,11 @@ impl Policy {
 
     /// A new instance, configured.
     pub async fn instance(&self) -> Result<Instance, Failure> {
-        let (instance, plan) = self.instance_with_plan().await?;
+        let (instance, plan) = self.instance_with_plan().await.map_err(|failure| match failure {
+            // No answer to a request: what a request could not have caused counts against the policy.
+            Failure::Error(text) => Failure::Instance(format!("its `configure` says: {text}")),
+            failure => failure,
+        })?;
         // A guest whose plan changes from instance to instance would read what was never checked.
         if plan != self.plan {
             return Err(Failure::Instance("its plan is another than at first".into()));

@@ -13,11 +13,11 @@ const MANGLED_BYTES_MAX: usize = 4 << 10;
 
 /// A line for the cause and one for each frame, of which the runtime keeps the innermost twenty.
 pub(super) fn tell(error: &wasmtime::Error) -> String {
-    let mut text = match error.downcast_ref::<Trap>() {
+    let cause = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    super::instance::bound(&mut text);
+    let mut text = super::instance::told(&cause);
     let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
     for frame in frames {
         tell_frame(&mut text, frame);

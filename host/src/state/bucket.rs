@@ -8,8 +8,7 @@
 use super::registry::Registry;
 use crate::clock::Clock;
 use foldhash::fast::RandomState;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,8 +76,9 @@ pub struct Bucket {
 #[derive(Default)]
 struct Shard {
     items: HashMap<Arc<str>, Item, RandomState>,
-    /// Soonest first. An entry whose item has since got another expiry says nothing.
-    expiries: BinaryHeap<Reverse<(u64, Arc<str>)>>,
+    /// Soonest first: exactly the entries that expire. What is left here of an entry that is gone
+    /// would keep its key, which no bound counts any more.
+    expiries: BTreeSet<(u64, Arc<str>)>,
 }
 
 struct Item {
@@ -262,8 +262,11 @@ impl Shard {
             }
             item.value = value;
             if let Some(expires_nanos) = expires_nanos.filter(|new| *new != item.expires_nanos) {
-                item.expires_nanos = expires_nanos;
-                self.note_expiry(key, expires_nanos);
+                let old = std::mem::replace(&mut item.expires_nanos, expires_nanos);
+                if let Some((key, _)) = self.items.get_key_value(key) {
+                    let key = Arc::clone(key);
+                    self.note_expiry(key, Some(old), expires_nanos);
+                }
             }
             return true;
         }
@@ -271,45 +274,38 @@ impl Shard {
             return false;
         }
         let expires_nanos = expires_nanos.unwrap_or(NEVER);
-        self.items.insert(key.into(), Item { value, expires_nanos });
-        self.note_expiry(key, expires_nanos);
+        let key: Arc<str> = key.into();
+        self.items.insert(Arc::clone(&key), Item { value, expires_nanos });
+        self.note_expiry(key, None, expires_nanos);
         true
     }
 
-    fn note_expiry(&mut self, key: &str, expires_nanos: u64) {
-        if expires_nanos == NEVER {
-            return;
+    fn note_expiry(&mut self, key: Arc<str>, old: Option<u64>, new: u64) {
+        let mut note = (old.unwrap_or(NEVER), key);
+        if note.0 != NEVER {
+            self.expiries.remove(&note);
         }
-        // An entry that is set again and again leaves one note each time: clear them out before
-        // they outnumber the entries.
-        if self.expiries.len() > 2 * self.items.len() + 16 {
-            self.expiries = self
-                .items
-                .iter()
-                .filter(|(_, item)| item.expires_nanos != NEVER)
-                .map(|(key, item)| Reverse((item.expires_nanos, Arc::clone(key))))
-                .collect();
-        } else if let Some((key, _)) = self.items.get_key_value(key) {
-            self.expiries.push(Reverse((expires_nanos, Arc::clone(key))));
+        if new != NEVER {
+            note.0 = new;
+            self.expiries.insert(note);
         }
     }
 
     fn drop_expired(&mut self, now: u64, most: usize, used: &Used) {
         for _ in 0..most {
-            let Some(Reverse((expires_nanos, _))) = self.expiries.peek() else { return };
-            if *expires_nanos > now {
-                return;
+            match self.expiries.first() {
+                Some((expires_nanos, _)) if *expires_nanos <= now => {}
+                _ => return,
             }
-            let Some(Reverse((_, key))) = self.expiries.pop() else { return };
-            if self.items.get(&key).is_some_and(|item| item.expires_nanos <= now) {
-                self.remove(&key, used);
-            }
+            let Some((_, key)) = self.expiries.pop_first() else { return };
+            self.remove(&key, used);
         }
     }
 
     fn remove(&mut self, key: &str, used: &Used) {
         if let Some((key, item)) = self.items.remove_entry(key) {
             used.free(entry_bytes(&key, &item.value));
+            self.note_expiry(key, Some(item.expires_nanos), NEVER);
         }
     }
 }
@@ -453,6 +449,27 @@ mod tests {
         }
         let notes: usize = bucket.shards.iter().map(|shard| shard.lock().unwrap().expiries.len()).sum();
         assert!(notes < 32, "{notes}");
+    }
+
+    #[test]
+    fn keys_that_were_removed_are_given_back() {
+        let (clock, bucket) = bucket(10, 10_000);
+        for number in 0..1_000 {
+            let key = number.to_string();
+            assert!(bucket.set(&key, b"v", SECOND));
+            match number % 3 {
+                0 => bucket.remove(&key),
+                // No expiry any more, and then gone.
+                1 => {
+                    assert!(bucket.set(&key, b"v", None));
+                    bucket.remove(&key);
+                }
+                _ => clock.advance(Duration::from_secs(1)),
+            }
+        }
+        assert!(bucket.set("last", b"v", SECOND));
+        let notes: usize = bucket.shards.iter().map(|shard| shard.lock().unwrap().expiries.len()).sum();
+        assert!(notes <= bucket.usage().0, "{notes} notes, {:?}", bucket.usage());
     }
 
     #[test]

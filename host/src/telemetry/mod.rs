@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod metric;
+mod queue;
 pub mod reason;
 pub mod trace;
 

@@ -3,11 +3,15 @@
 //! `cli` sets it up once; whoever can fail at every request asks a `Throttle` before it logs.
 //! Never carries exchanges: those have the access log.
 
+use super::queue::Queue;
+use std::borrow::Cow;
 use std::hash::BuildHasher;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Which events are shown: the syntax of `tracing_subscriber`, such as `info,witgate::upstream=debug`.
 pub const FILTER_VARIABLE: &str = "WITGATE_LOG";
@@ -22,17 +26,72 @@ pub enum Format {
     Json,
 }
 
+/// For how long the end of the process waits for a reader of standard error.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Shows events on standard error; standard output may be the access log's. Once a process.
 ///
 /// # Errors
 /// A sentence for the operator: the filter is none, or there is a subscriber already.
 pub fn init(format: Format) -> Result<(), String> {
+    subscribe(format, std::io::stderr)
+}
+
+/// As `init`, but whoever logs never waits for standard error, which a worker must not.
+///
+/// # Errors
+/// As of `init`, or there is no thread.
+pub fn init_queued(format: Format) -> Result<Queued, String> {
+    let queue = Arc::<Queue>::default();
+    let writer = Arc::clone(&queue);
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || writer.run(std::io::stderr()))
+        .map_err(|error| format!("no thread for the log: {error}"))?;
+    let queued = Queued(queue);
+    let lines = queued.clone();
+    subscribe(format, move || lines.clone())?;
+    Ok(queued)
+}
+
+/// The way to standard error by a queue.
+#[derive(Clone, Debug)]
+pub struct Queued(Arc<Queue>);
+
+impl Queued {
+    /// A line that is no event.
+    pub fn say(&self, line: &str) {
+        self.0.push(format!("{line}\n").as_bytes());
+    }
+
+    /// Before the process ends: waits for what was said, but not for ever.
+    pub fn flush(&self) {
+        self.0.flush(FLUSH_PATIENCE);
+    }
+}
+
+/// An event comes as one piece, with its end.
+impl Write for Queued {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn subscribe<W>(format: Format, writer: W) -> Result<(), String>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = filter(std::env::var(FILTER_VARIABLE).ok().as_deref())?;
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // Told on standard error too, which panics when that is what takes nothing.
         .log_internal_errors(false)
         .with_ansi(colour);
@@ -49,6 +108,33 @@ fn filter(text: Option<&str>) -> Result<EnvFilter, String> {
     // asked for.
     EnvFilter::try_new(format!("{QUIET},{text}"))
         .map_err(|error| format!("{FILTER_VARIABLE}={text:?} is no filter: {error}"))
+}
+
+/// A stranger's text as a part of one line: no character of it can begin another line, or reach a
+/// terminal as a command, and no more than `bytes_max` of it is shown.
+pub fn one_line(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    let end = (0..=text.len().min(bytes_max)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let (kept, cut) = (&text[..end], end < text.len());
+    if !cut && !kept.contains(breaks) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(kept.len() + 16);
+    for letter in kept.chars() {
+        match breaks(letter) {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    if cut {
+        line.push('…');
+    }
+    Cow::Owned(line)
+}
+
+/// Controls, and what else ends a line or turns its direction where it is shown.
+fn breaks(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Lets an event that may come with every request through once a second, and says how many it
@@ -125,6 +211,17 @@ mod tests {
         assert!(filter(Some("warn,witgate::upstream=debug")).is_ok());
         let told = filter(Some("witgate=loud")).unwrap_err();
         assert!(told.starts_with("WITGATE_LOG=\"witgate=loud\" is no filter"), "{told}");
+    }
+
+    #[test]
+    fn a_strangers_text_stays_on_its_line() {
+        assert_eq!(one_line("plain, ümlaut \\n", 99), "plain, ümlaut \\n");
+        assert_eq!(
+            one_line("a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}b", 99),
+            r"a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}b"
+        );
+        assert_eq!(one_line("äää", 3), "ä…");
+        assert_eq!(one_line("", 0), "");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `jwt`: tokens are verified by the host; keys never enter the guest.
 
-use super::keep;
+use super::{keep, room};
 use crate::plugin::bindings::witgate::policy::jwt::{
     Host, HostVerifier, KeySource as WitSource, Rules as WitRules, TokenFault as WitFault, Verifier,
 };
@@ -10,12 +10,18 @@ use crate::token::{KeySource, Rules, TokenFault};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
+/// Bytes of a verifier's rules beside the keys that stand in them, which have bounds of their own. Rules
+/// are kept for longer than the guest lives.
+const RULES_BYTES_MAX: usize = 64 << 10;
+
 impl Host for Guest {}
 
 impl HostVerifier for Guest {
     fn create(&mut self, rules: WitRules) -> std::result::Result<Resource<Verifier>, String> {
         called!("jwt.verifier.create({} keys)", rules.keys.len());
         self.configuring()?;
+        bounded(&rules)?;
+        room(&self.verifiers)?;
         for source in &rules.keys {
             match source {
                 WitSource::Inline(_) => {}
@@ -66,6 +72,21 @@ impl HostVerifier for Guest {
     }
 }
 
+/// An empty text counts as well: its place is kept.
+fn bounded(rules: &WitRules) -> std::result::Result<(), String> {
+    let keys = rules.keys.iter().map(|source| match source {
+        WitSource::Inline(_) => 0,
+        WitSource::File(name) | WitSource::Url(name) | WitSource::Secret(name) => name.len(),
+    });
+    let lists = [&rules.algorithms, &rules.issuers, &rules.audiences, &rules.required_claims];
+    let texts = lists.into_iter().flatten().map(String::len);
+    let bytes: usize = keys.chain(texts).map(|bytes| bytes + size_of::<String>()).sum();
+    if bytes > RULES_BYTES_MAX {
+        return Err(format!("rules of {bytes} bytes are too long: {RULES_BYTES_MAX} are allowed"));
+    }
+    Ok(())
+}
+
 fn wit_fault(fault: TokenFault) -> WitFault {
     match fault {
         TokenFault::Malformed => WitFault::Malformed,
@@ -78,5 +99,28 @@ fn wit_fault(fault: TokenFault) -> WitFault {
         TokenFault::MissingClaim => WitFault::MissingClaim,
         TokenFault::AlgorithmRefused => WitFault::AlgorithmRefused,
         TokenFault::KeysUnavailable => WitFault::KeysUnavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(issuers: Vec<String>) -> WitRules {
+        WitRules {
+            keys: vec![WitSource::Inline("x".repeat(RULES_BYTES_MAX))],
+            algorithms: Vec::new(),
+            issuers,
+            audiences: Vec::new(),
+            required_claims: Vec::new(),
+            leeway_seconds: 0,
+        }
+    }
+
+    #[test]
+    fn rules_are_bounded_beside_the_keys_that_stand_in_them() {
+        assert_eq!(bounded(&rules(vec!["https://id.test".into()])), Ok(()));
+        assert!(bounded(&rules(vec!["x".repeat(RULES_BYTES_MAX)])).is_err());
+        assert!(bounded(&rules(vec![String::new(); 300_000])).is_err());
     }
 }

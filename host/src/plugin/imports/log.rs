@@ -2,6 +2,7 @@
 
 use crate::plugin::bindings::witgate::policy::log::{Host, Level};
 use crate::plugin::guest::Guest;
+use crate::telemetry::trace::one_line;
 use tracing::level_filters::LevelFilter;
 
 /// Bytes of one message that are kept.
@@ -24,7 +25,7 @@ impl Host for Guest {
         }
         self.lines_left -= 1;
         let policy = &*self.about.label;
-        let message = shorten(&message);
+        let message = one_line(&message, MESSAGE_BYTES_MAX);
         match level {
             Level::Trace => tracing::trace!(target: "policy", policy, "{message}"),
             Level::Debug => tracing::debug!(target: "policy", policy, "{message}"),
@@ -36,23 +37,5 @@ impl Host for Guest {
 
     fn print(&mut self, bytes: Vec<u8>) {
         self.printed().push(&bytes);
-    }
-}
-
-pub(super) fn shorten(message: &str) -> &str {
-    let end = (0..=message.len().min(MESSAGE_BYTES_MAX)).rev().find(|end| message.is_char_boundary(*end));
-    &message[..end.unwrap_or(0)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_message_is_cut_between_characters() {
-        let long = "ä".repeat(MESSAGE_BYTES_MAX);
-        assert_eq!(shorten(&long).len(), MESSAGE_BYTES_MAX);
-        assert_eq!(shorten(&format!("x{long}")).len(), MESSAGE_BYTES_MAX - 1);
-        assert_eq!(shorten("short"), "short");
     }
 }

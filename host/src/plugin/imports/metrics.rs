@@ -1,6 +1,6 @@
 //! `metrics`: series of a policy's own, shared by all its instances and bounded by the registry.
 
-use super::{ONLY_IN_CONFIGURE, keep};
+use super::{ONLY_IN_CONFIGURE, keep, room, short};
 use crate::plugin::bindings::witgate::policy::metrics::{Host, Kind};
 use crate::plugin::guest::Guest;
 use crate::telemetry::metric::GuestKind;
@@ -11,6 +11,8 @@ impl Host for Guest {
         if self.plan.is_none() {
             return Err(ONLY_IN_CONFIGURE.into());
         }
+        short(&name)?;
+        room(&self.metrics)?;
         let kind = match kind {
             Kind::Counter => GuestKind::Counter,
             Kind::Gauge => GuestKind::Gauge,

@@ -7,7 +7,13 @@
 /// Never shows what may be secret: keys, tokens, passwords and data, of which only the length is
 /// told.
 macro_rules! called {
-    ($($told:tt)*) => { tracing::trace!(target: "hostcall", $($told)*) };
+    ($($told:tt)*) => {
+        tracing::trace!(
+            target: "hostcall",
+            "{}",
+            crate::telemetry::trace::one_line(&format!($($told)*), super::log::MESSAGE_BYTES_MAX)
+        )
+    };
 }
 
 mod consumers;
@@ -50,11 +56,45 @@ impl Guest {
     }
 }
 
-/// Adds a handle to one of the guest's tables, within the bound.
-fn keep<T>(table: &mut Vec<T>, handle: T) -> std::result::Result<u32, String> {
+/// Bytes of the name of something that the host keeps for a guest, for longer than the guest lives.
+const NAME_BYTES_MAX: usize = 1 << 10;
+
+/// Asked before what a handle stands for is made, since that outlives a refusal: whether there is room
+/// in one of the guest's tables.
+fn room<T>(table: &[T]) -> std::result::Result<(), String> {
     if table.len() >= super::guest::HANDLES_MAX {
         return Err(format!("at most {} handles of a kind are allowed", super::guest::HANDLES_MAX));
     }
+    Ok(())
+}
+
+fn short(name: &str) -> std::result::Result<(), String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("a name of {} bytes is too long: {NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    Ok(())
+}
+
+/// Adds a handle to one of the guest's tables, within the bound.
+fn keep<T>(table: &mut Vec<T>, handle: T) -> std::result::Result<u32, String> {
+    room(table)?;
     table.push(handle);
     Ok(table.len() as u32 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_and_names_are_bounded() {
+        let mut table = Vec::new();
+        for number in 0..crate::plugin::guest::HANDLES_MAX {
+            assert_eq!(keep(&mut table, ()), Ok(number as u32));
+        }
+        assert!(keep(&mut table, ()).is_err() && room(&table).is_err());
+        assert!(
+            short(&"x".repeat(NAME_BYTES_MAX)).is_ok() && short(&"x".repeat(NAME_BYTES_MAX + 1)).is_err()
+        );
+    }
 }

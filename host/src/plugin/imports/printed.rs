@@ -3,8 +3,9 @@
 //! `log.print` and WASI's standard streams end here. Bounded for the life of the instance; a line
 //! that was not finished is logged when the instance goes, as the last words of a panic are.
 
-use super::log::shorten;
+use super::log::MESSAGE_BYTES_MAX;
 use crate::plugin::policy::About;
+use crate::telemetry::trace::one_line;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
 /// Bytes that a line may have before it is logged in pieces.
-const LINE_BYTES_MAX: usize = super::log::MESSAGE_BYTES_MAX;
+const LINE_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// Lines that one instance may print in its life; a guest that prints for each request drowns
 /// everything else.
 const LINES_MAX: u32 = 10_000;
@@ -69,7 +70,7 @@ impl Line {
         }
         self.left -= 1;
         let text = String::from_utf8_lossy(&text);
-        tracing::info!(target: "policy", policy = &*self.about.label, "{}", shorten(&text));
+        tracing::info!(target: "policy", policy = &*self.about.label, "{}", one_line(&text, MESSAGE_BYTES_MAX));
     }
 }
 

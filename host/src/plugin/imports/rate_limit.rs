@@ -1,6 +1,6 @@
 //! `rate-limit`: GCRA in the host, shared by all instances and workers.
 
-use super::keep;
+use super::{keep, room, short};
 use crate::plugin::bindings::witgate::policy::rate_limit::{Host, HostLimiter, Limiter, Outcome, Quota};
 use crate::plugin::guest::Guest;
 use crate::state::limiter::Quota as Rate;
@@ -17,6 +17,8 @@ impl HostLimiter for Guest {
     fn create(&mut self, name: String, quota: Quota) -> std::result::Result<Resource<Limiter>, String> {
         called!("rate-limit.limiter.create({name}, {} per {} ms)", quota.count, quota.period_millis);
         self.configuring()?;
+        short(&name)?;
+        room(&self.limiters)?;
         let rate = Rate {
             count: quota.count,
             period: Duration::from_millis(u64::from(quota.period_millis)),

@@ -1,6 +1,6 @@
 //! `shared-state`: key-value data shared by all instances and workers, one bucket per grant.
 
-use super::keep;
+use super::{keep, room};
 use crate::plugin::bindings::witgate::policy::shared_state::{Bucket, Host, HostBucket};
 use crate::plugin::guest::Guest;
 use crate::plugin::plan::Ask;
@@ -26,6 +26,7 @@ impl HostBucket for Guest {
         if !self.about.grants.buckets.contains(&name) {
             return Err(format!("bucket `{name}` is not granted: `allow: {{ buckets: [{name}] }}` does"));
         }
+        room(&self.buckets)?;
         let bucket = self.services.buckets.open(&name)?;
         keep(&mut self.buckets, bucket).map(Resource::new_own)
     }

@@ -138,6 +138,15 @@ enum Act {
         #[serde(default)]
         ttl_millis: u32,
     },
+    /// Puts so many bytes at a key of the bucket for ever, and counts how often at the key `turns`.
+    Fill {
+        key: String,
+        bytes: usize,
+    },
+    /// Fails in all instances but the first ones.
+    FailLater {
+        after: i64,
+    },
     /// Adds 1 to the metric.
     Metric,
     Log {
@@ -363,6 +372,18 @@ fn perform(act: &Act, values: &Values, note: &[u8]) -> Result<Verdict, String> {
         Act::Put { key, value, ttl_millis } => {
             let bucket = state.bucket.as_ref().ok_or("no bucket")?;
             set("x-put", bucket.set(key, value.as_bytes(), *ttl_millis).to_string())
+        }
+        Act::Fill { key, bytes } => {
+            let bucket = state.bucket.as_ref().ok_or("no bucket")?;
+            let value = vec![1; *bytes];
+            loop {
+                bucket.set(key, &value, 0);
+                bucket.increment("turns", 1, 0);
+            }
+        }
+        Act::FailLater { after } => {
+            let bucket = state.bucket.as_ref().ok_or("no bucket")?;
+            if bucket.increment("made", 1, 0) > *after { Err("no more".into()) } else { Ok(Verdict::Proceed) }
         }
         Act::Metric => {
             metrics::add(state.metric.ok_or("no metric")?, 1.0);
