@@ -219,7 +219,7 @@ fn judge(apis: &[Api<'_>], found: &Found, host: &str, method: &Method, path: &st
     }
 }
 
-fn fits_template(template: &[String], names: &[&str]) -> bool {
+fn fits_template(template: &[String], names: &[String]) -> bool {
     match (template.split_first(), names.split_first()) {
         (None, None) => true,
         (Some((first, _)), _) if first.starts_with("{*") => true,
