@@ -3,7 +3,7 @@
 //! `trace` fills it. Whoever logs never waits for the reader of standard error, which may have stopped
 //! reading without going away: what does not fit is dropped, counted, and told of when there is room.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,30 +57,34 @@ impl Queue {
         let _ = self.gone.wait_timeout_while(state, patience, |state| !state.is_idle());
     }
 
-    /// Writes what comes, for ever. A sink that fails loses its lines: there is nobody to tell.
-    pub(super) fn run(&self, mut sink: impl Write) -> ! {
+    /// Writes what comes, for ever; `tell` makes a line of how many were dropped. A sink that fails
+    /// loses its lines: there is nobody to tell.
+    pub(super) fn run(&self, mut sink: impl Write, tell: impl Fn(u64) -> String) -> ! {
         loop {
-            self.write_once(&mut sink);
+            self.write_once(&mut sink, &tell);
         }
     }
 
     /// Waits for lines and writes all that are there.
-    fn write_once(&self, sink: &mut impl Write) {
+    fn write_once(&self, sink: &mut impl Write, tell: impl Fn(u64) -> String) {
         let state = self.state();
         let waiting = self.came.wait_while(state, |state| state.lines.is_empty() && state.dropped == 0);
         let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
         let (lines, dropped) = (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped));
         state.writing = true;
         drop(state);
-        let written = write_all(sink, &lines, dropped);
+        let told = (dropped > 0).then(|| tell(dropped).into_bytes());
+        for line in lines.iter().chain(&told) {
+            // One that cannot be written does not take the others along.
+            let _ = sink.write_all(line);
+        }
+        let _ = sink.flush();
         let mut state = self.state();
         state.bytes -= lines.iter().map(|line| line.len() + LINE_BYTES).sum::<usize>();
         state.writing = false;
         if state.is_idle() {
             self.gone.notify_all();
         }
-        drop(state);
-        let _ = written;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,21 +92,13 @@ impl Queue {
     }
 }
 
-/// Line by line, so that one that cannot be written does not take the others along.
-fn write_all(sink: &mut impl Write, lines: &[Vec<u8>], dropped: u64) -> io::Result<()> {
-    let mut written = Ok(());
-    for line in lines {
-        written = sink.write_all(line);
-    }
-    if dropped > 0 {
-        written = writeln!(sink, "{dropped} lines of this log were dropped: nobody took them in time");
-    }
-    written.and_then(|()| sink.flush())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tell(dropped: u64) -> String {
+        format!("{dropped} dropped\n")
+    }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_told_of() {
@@ -113,14 +109,14 @@ mod tests {
             queue.push(&line);
         }
         let mut out = Vec::new();
-        queue.write_once(&mut out);
+        queue.write_once(&mut out, tell);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().filter(|line| line.starts_with("xxx")).count(), fit);
-        assert!(text.ends_with("\n7 lines of this log were dropped: nobody took them in time\n"));
+        assert!(text.ends_with("\n7 dropped\n"));
         // There is room again, and nothing left to tell.
         queue.push(b"more\n");
         let mut out = Vec::new();
-        queue.write_once(&mut out);
+        queue.write_once(&mut out, tell);
         assert_eq!(out, b"more\n");
         assert!(queue.state().is_idle() && queue.state().bytes == 0);
     }
@@ -134,7 +130,7 @@ mod tests {
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let mut out = Vec::new();
-                queue.write_once(&mut out);
+                queue.write_once(&mut out, tell);
                 out
             });
             queue.flush(Duration::from_secs(60));

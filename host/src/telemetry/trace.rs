@@ -46,12 +46,21 @@ pub fn init_queued(format: Format) -> Result<Queued, String> {
     let writer = Arc::clone(&queue);
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || writer.run(std::io::stderr()))
+        .spawn(move || writer.run(std::io::stderr(), |lines| told_dropped(format, lines)))
         .map_err(|error| format!("no thread for the log: {error}"))?;
     let queued = Queued(queue);
     let lines = queued.clone();
     subscribe(format, move || lines.clone())?;
     Ok(queued)
+}
+
+/// Said by the queue itself, in whose thread no event may arise that it would have to write.
+fn told_dropped(format: Format, lines: u64) -> String {
+    let message = "lines of this log were dropped: nobody took them in time";
+    match format {
+        Format::Text => format!("WARN {message} lines={lines}\n"),
+        Format::Json => format!("{{\"level\":\"WARN\",\"message\":\"{message}\",\"lines\":{lines}}}\n"),
+    }
 }
 
 /// The way to standard error by a queue.
@@ -222,6 +231,14 @@ mod tests {
         );
         assert_eq!(one_line("äää", 3), "ä…");
         assert_eq!(one_line("", 0), "");
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_in_the_logs_own_format() {
+        let told = told_dropped(Format::Json, 7);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((&told["level"], &told["lines"]), (&"WARN".into(), &7.into()));
+        assert!(told_dropped(Format::Text, 7).ends_with(" lines=7\n"));
     }
 
     #[test]
