@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::{LocalRuntime, Runtime};
 use witgate::chain::Subject;
 use witgate::chain::request::memory;
-use witgate::compile::{Workshop, compile};
+use witgate::compile::{Running, Workshop, compile};
 use witgate::config;
 use witgate::message::forwarded::{ForwardedCache, Scheme};
 use witgate::message::id::RequestIds;
@@ -46,7 +46,8 @@ impl Bench {
 
     pub fn compile(&self, text: &str, before: Option<&Snapshot>) -> Snapshot {
         let loaded = load(text, self.directory.path());
-        match compile(&self.workshop, &loaded.config, PathBuf::new(), loaded.report(), before) {
+        let running = before.map(|snapshot| Running { snapshot, tls: &[] });
+        match compile(&self.workshop, &loaded.config, PathBuf::new(), loaded.report(), running) {
             Ok(compiled) => compiled.snapshot,
             Err(report) => panic!("{report}"),
         }

@@ -46,14 +46,20 @@ impl Socket {
     }
 }
 
-impl ClientStream for Socket {
+impl ClientStream for TcpStream {
     fn is_left(&self) -> bool {
-        let ready = pin!(self.stream.ready(Interest::READABLE));
+        let ready = pin!(self.ready(Interest::READABLE));
         match ready.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(ready)) => ready.is_read_closed(),
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
         }
+    }
+}
+
+impl ClientStream for Socket {
+    fn is_left(&self) -> bool {
+        self.stream.is_left()
     }
 }
 
