@@ -186,10 +186,10 @@ fn header_value(name: &str, value: String) -> Result<HeaderValue, String> {
     }
     // White space at its edges is no part of a value (RFC 9110, 5.5), and an HTTP/2 upstream may end the
     // connection that everybody shares for it (RFC 9113, 8.2.1).
-    let trimmed = value.trim_matches([' ', '\t']);
-    let parsed = match trimmed.len() == value.len() {
-        true => HeaderValue::try_from(value),
-        false => HeaderValue::from_str(trimmed),
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let parsed = match is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
+        true => HeaderValue::from_str(value.trim_matches([' ', '\t'])),
+        false => HeaderValue::try_from(value),
     };
     parsed.map_err(|_| format!("the value for `{name}` has characters that no header may have"))
 }

@@ -217,9 +217,11 @@ impl<L> Tree<L> {
     pub(super) fn longest(&self, path: &str) -> Option<(&L, usize)> {
         let mut node = self.nodes.first()?;
         let mut best = node.leaf.as_ref().map(|leaf| (leaf, 0));
-        let mut at = 0;
+        let (mut at, plain) = (0, is_plain(path));
         while let Some(segment) = next_segment(path, at) {
-            let Some(child) = node.literals.get(&name(&path[segment.clone()])) else { break };
+            let text = &path[segment.clone()];
+            let child = if plain { node.literals.get(text) } else { node.literals.get(&name(text)) };
+            let Some(child) = child else { break };
             node = self.nodes.get(child as usize)?;
             at = segment.end;
             if let Some(leaf) = &node.leaf {
@@ -238,7 +240,8 @@ impl<L> Tree<L> {
         mut take: impl FnMut(&'t L) -> Option<R>,
     ) -> Option<(R, Params)> {
         let mut params = Params::default();
-        let found = self.descend(self.nodes.first()?, path, from, &mut params, &mut take)?;
+        let way = Way { path, plain: is_plain(path) };
+        let found = self.descend(self.nodes.first()?, way, from, &mut params, &mut take)?;
         Some((found, params))
     }
 
@@ -246,23 +249,25 @@ impl<L> Tree<L> {
     fn descend<'t, R>(
         &'t self,
         node: &'t Node<L>,
-        path: &str,
+        way: Way<'_>,
         at: usize,
         params: &mut Params,
         take: &mut impl FnMut(&'t L) -> Option<R>,
     ) -> Option<R> {
+        let Way { path, plain } = way;
         let segment = next_segment(path, at);
         match &segment {
             Some(segment) => {
                 let text = &path[segment.clone()];
-                if let Some(child) = node.literals.get(&name(text)).and_then(|child| self.node(child))
-                    && let Some(found) = self.descend(child, path, segment.end, params, take)
+                let child = if plain { node.literals.get(text) } else { node.literals.get(&name(text)) };
+                if let Some(child) = child.and_then(|child| self.node(child))
+                    && let Some(found) = self.descend(child, way, segment.end, params, take)
                 {
                     return Some(found);
                 }
                 if let Some(child) = node.one.and_then(|child| self.node(child)) {
                     params.0.push(place(segment));
-                    if let Some(found) = self.descend(child, path, segment.end, params, take) {
+                    if let Some(found) = self.descend(child, way, segment.end, params, take) {
                         return Some(found);
                     }
                     params.0.pop();
@@ -293,6 +298,19 @@ fn next_segment(path: &str, at: usize) -> Option<Range<usize>> {
     let rest = path.as_bytes().get(start..)?;
     let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
     (length > 0).then_some(start..start + length)
+}
+
+/// A path that is looked up.
+#[derive(Clone, Copy)]
+struct Way<'p> {
+    path: &'p str,
+    plain: bool,
+}
+
+/// Whether a path's segments are their names, as nearly always. To its end in any case, which is quicker than
+/// to stop at the first byte that is another.
+fn is_plain(path: &str) -> bool {
+    !path.bytes().fold(false, |other, byte| other | (byte == b';') | (byte == b'%'))
 }
 
 /// A segment decoded and without its parameters: servers of some makes serve `/admin;x`, and after
