@@ -1,7 +1,24 @@
-//! What the value of a header field may be.
+//! Which header fields a policy may write, and what their values may be.
 
 /// Bytes of the longest value that a gateway takes of a policy.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 << 10;
+
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a field says where a message ends or goes, so that the gateway accepts no edit of it.
+pub fn is_framing(name: &str) -> bool {
+    FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name))
+}
 
 /// `text` as a field's value: without the white space at its edges, which HTTP/2 forbids (RFC 9113
 /// 8.2.1). None if it cannot be one, for a control character or its length. An edit with such a

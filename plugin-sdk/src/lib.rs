@@ -80,7 +80,7 @@ pub use bindings::body_stream::exports::witgate::policy::body_stream::{ChunkVerd
 pub use bindings::imports::witgate::policy::types::{
     BodyMode, BodyVerdict, Edit, Fallback, Reply, Values, Verdict,
 };
-pub use field::field_value;
+pub use field::{field_value, is_framing};
 pub use message::{Body, Entry, Field, Repeated, Request, Response};
 pub use plan::{Plan, Read, is_header, is_name};
 pub use policy::{BodyFilter, NoConfig, PassOn, Policy};

@@ -146,6 +146,14 @@ fn a_quota_follows_the_calendar() {
     assert_eq!([ask().status, ask().status, ask().status], [200, 200, 429]);
 }
 
+/// Everything goes to `origin`, over a listener with this `tls`.
+fn over_tls(tls: &serde_json::Value, origin: &Origin) -> Config {
+    Config::new()
+        .set("listeners", json!([{"name": "tls", "address": "127.0.0.1:0", "tls": tls}]))
+        .upstream("a", origin)
+        .api(json!({"name": "all", "path": "/", "upstream": "a"}))
+}
+
 /// One request over TLS, with how the handshake went.
 fn shake_hands(address: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<(HandshakeKind, Answer)> {
     let mut tcp = TcpStream::connect(address)?;
@@ -168,10 +176,7 @@ fn a_session_ends_with_the_certificate_that_began_it() {
         "certificates": [{"cert": "a.pem", "key": "a.key"}],
         "client_auth": {"ca": "clients.pem", "mode": "optional"},
     });
-    let config = Config::new()
-        .set("listeners", json!([{"name": "tls", "address": "127.0.0.1:0", "tls": tls}]))
-        .upstream("a", &origin)
-        .api(json!({"name": "all", "path": "/", "upstream": "a"}));
+    let config = over_tls(&tls, &origin);
     let (setup, clock) = WallClock::of(setup());
     let setup = setup.file("a.pem", &certificate.cert).file("a.key", &certificate.key);
     let gateway = setup.file("clients.pem", clients.pem()).start(&config.text());
@@ -201,10 +206,7 @@ fn a_certificate_that_expires_in_use_stays_and_holds_up_no_other_change() {
     let (authority, origin) = (Authority::default(), Origin::named("a"));
     let certificate = authority.server_between(&["localhost"], 2020, 2100);
     let tls = json!({"certificates": [{"cert": "a.pem", "key": "a.key"}]});
-    let config = Config::new()
-        .set("listeners", json!([{"name": "tls", "address": "127.0.0.1:0", "tls": tls}]))
-        .upstream("a", &origin)
-        .api(json!({"name": "all", "path": "/", "upstream": "a"}));
+    let config = over_tls(&tls, &origin);
     let (setup, clock) = WallClock::of(setup());
     let setup = setup.file("a.pem", &certificate.cert).file("a.key", &certificate.key);
     let gateway = setup.start(&config.text());

@@ -8,6 +8,7 @@ use super::plan::{Writes, is_framing};
 use super::subject::Subject;
 use crate::consumer::Identity;
 use crate::message::body::Body;
+use crate::message::headers::is_padded;
 use crate::message::path::{check_query, normalise};
 use crate::plugin::{Edit, Reply};
 use http::uri::PathAndQuery;
@@ -186,12 +187,12 @@ fn header_value(name: &str, value: String) -> Result<HeaderValue, String> {
     }
     // White space at its edges is no part of a value (RFC 9110, 5.5), and an HTTP/2 upstream may end the
     // connection that everybody shares for it (RFC 9113, 8.2.1).
-    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let parsed = match is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
-        true => HeaderValue::from_str(value.trim_matches([' ', '\t'])),
-        false => HeaderValue::try_from(value),
-    };
-    parsed.map_err(|_| format!("the value for `{name}` has characters that no header may have"))
+    let unfit = |_| format!("the value for `{name}` has characters that no header may have");
+    let parsed = HeaderValue::try_from(value).map_err(unfit)?;
+    match is_padded(&parsed) {
+        true => HeaderValue::from_bytes(parsed.as_bytes().trim_ascii()).map_err(unfit),
+        false => Ok(parsed),
+    }
 }
 
 fn status(code: u16) -> Result<StatusCode, String> {

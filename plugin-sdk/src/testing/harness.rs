@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::state::{Announced, State, current, install};
 use crate::export::{self, Slot};
-use crate::field::{VALUE_BYTES_MAX, has_control};
+use crate::field::{VALUE_BYTES_MAX, has_control, is_framing};
 use crate::plan::ALL_HEADERS;
 use crate::{BodyFilter, BodyVerdict, Direction, Edit, Policy, Reply, Values, Verdict};
 
@@ -170,7 +170,7 @@ impl<P: Policy> Harness<P> {
 
     fn permit(&self, name: &str) -> Result<(), String> {
         let name = name.to_ascii_lowercase();
-        if FRAMING.contains(&name.as_str()) {
+        if is_framing(&name) {
             return Err(format!("`{name}` is the gateway's own"));
         }
         let planned = self.plan.writes.iter().any(|write| {
@@ -188,24 +188,12 @@ impl<P: Policy> Harness<P> {
 const EDITS_MAX: usize = 256;
 const REPLY_BYTES_MAX: usize = 8 << 20;
 
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 fn accept_reply(reply: &Reply) -> Result<(), String> {
     if !(200..=599).contains(&reply.status) || reply.body.len() > REPLY_BYTES_MAX {
         return Err(format!("a reply with status {} and {} bytes", reply.status, reply.body.len()));
     }
     for (name, value) in &reply.headers {
-        if !crate::is_header(name) || FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+        if !crate::is_header(name) || is_framing(name) {
             return Err(format!("`{name}` cannot be set in a reply"));
         }
         accept_value(name, value)?;

@@ -130,7 +130,7 @@ impl Changes {
             if !witgate::is_header(name) || name.contains('*') {
                 return Err(format!("{list}: `{name}` is no header name"));
             }
-            if FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name)) {
+            if witgate::is_framing(name) {
                 return Err(format!("{list}: `{name}` is the gateway's own"));
             }
         }
@@ -141,19 +141,6 @@ impl Changes {
         self.set.keys().chain(self.append.keys()).chain(&self.remove)
     }
 }
-
-/// Headers that say where a message ends or goes: the gateway accepts no edit of them.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 impl<M> Script<M>
 where
@@ -199,7 +186,7 @@ where
             let mut names: Vec<String> =
                 headers().into_iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
             names.retain(|name| self.remove_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
-            names.retain(|name| !FRAMING.contains(&name.as_str()));
+            names.retain(|name| !witgate::is_framing(name));
             names.sort_unstable();
             names.dedup();
             edits.extend(names.into_iter().map(Edit::Remove));
